@@ -1,0 +1,221 @@
+"""The contracts: Adapter, Readout, Calibrator, Decoder, and the small records that they exchange.
+
+    prompt ----> decoder.flow() -- Sampling --> adapter.generate -- Completion --> calibrator --> decoder --> Answer
+    question --> readout.ask(adapter) -- OptionScores --> calibrator --> Answer
+
+Capabilities are data (`Provides`), wants are data (`Needs`); capabilities.py compares them once, before any model call.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from calibwrap.capabilities import Needs, Provides
+from calibwrap.errors import CapabilityError, InputError
+from calibwrap.provenance import FitReport, Provenance
+from calibwrap.questions import Prompt, Question
+from calibwrap.scores import Floats, OptionScores, TokenScores, checked_logits, log_softmax
+
+Level = Literal["option", "token", "confidence"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw completions. The defaults leave the model's distribution untouched: no top-k, top-p or penalty."""
+
+    n: int = 1
+    """Completions for each prompt."""
+    max_tokens: int = 64
+    """Most tokens to draw."""
+    temperature: float = 1.0
+    """Sampling temperature; 0 is greedy. Not to be confused with `Temperature.value`, which calibrates."""
+    seed: int | None = None
+    """Same seed, same draw."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion; they are not part of it."""
+    top: int | None = 0
+    """Listed tokens a position: 0 the drawn one only, None the whole vocabulary."""
+
+    def __post_init__(self) -> None:
+        """Check the fields once."""
+        if self.n < 1 or self.max_tokens < 1 or not 0.0 <= self.temperature < float("inf"):
+            raise InputError(f"'n' and 'max_tokens' must be at least 1, 'temperature' finite and >= 0. Got {self}.")
+        if any(not text for text in self.stop):
+            raise InputError("'stop' must not hold an empty text.")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One drawn text."""
+
+    text: str
+    """The text, without the stop text and without special tokens."""
+    scores: TokenScores
+    """Raw distribution at each of the T drawn positions; `chosen` are the drawn tokens, the end token included."""
+    finish: Literal["stop", "length"]
+    """Whether the model (or a stop text) ended it, or `max_tokens` did."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The sampling settings that were really in force, calibrator's temperature included."""
+
+
+class Adapter(ABC):
+    """One runtime, holding one loaded model or client. Reports the RAW distribution whatever the sampling settings."""
+
+    name: ClassVar[str]
+    """The word before the colon in a spec, such as "hf"."""
+    provides: Provides
+    """What this very model on this runtime can give."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, target: str, **options: Any) -> Self:
+        """Return an adapter around the model at `target`; `options` go to the runtime untouched."""
+
+    @abstractmethod
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, steer: "Calibrator | None" = None
+    ) -> list[list[Completion]]:
+        """Return `sampling.n` completions for each prompt; `steer` (token level) acts on the drawing, not on scores."""
+
+    @abstractmethod
+    def next_token(
+        self, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]] | None = None, top: int | None = None
+    ) -> list[TokenScores]:
+        """Return one position a prompt: that prompt's own `ids`, else the `top` most probable, else the vocabulary."""
+
+    @abstractmethod
+    def score(
+        self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]], top: int | None = 0
+    ) -> list[list[TokenScores]]:
+        """Return for each prompt the scores of each of its continuations; one prefix pass serves them all."""
+
+    @abstractmethod
+    def tokenize(self, prompt: Prompt, continuation: str = "") -> tuple[list[int], list[int]]:
+        """Return the ids of the prompt and of what `continuation` adds to it, as the model would read them together."""
+
+    @abstractmethod
+    def fingerprint(self) -> Provenance:
+        """Return which model this is."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what was loaded here; a loaded object that was handed in is left alone."""
+
+
+class Readout(ABC):
+    """How a question becomes option scores: what to ask the model, and what to read."""
+
+    name: ClassVar[str]
+    needs: Needs
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Name, settings and template in one text; two scores compare only when it is equal."""
+
+    @abstractmethod
+    def ask(self, adapter: Adapter, questions: Sequence[Question]) -> OptionScores:
+        """Return the scores of all options of all questions."""
+
+
+class Calibrator(ABC):
+    """A frozen record whose fields ARE the fitted numbers; calling it maps scores to scores. None is ever unfitted."""
+
+    kind: ClassVar[str]
+    """Name in saved files."""
+    level: Level = "option"
+    """What it maps: scores of options, of tokens, or one confidence."""
+    needs: ClassVar[Needs] = Needs()
+    keeps_argmax: ClassVar[bool] = False
+    """Whether the first choice, and so the accuracy, always stays."""
+    report: FitReport | None = None
+
+    @abstractmethod
+    def logits(self, logprobs: Floats) -> Floats:
+        """Return unnormalised log-probabilities (N, K) for log-probabilities (N, K); -inf stays -inf."""
+
+    def bounds(self, scores: OptionScores) -> tuple[Floats, Floats]:
+        """Return lower and upper bounds (N, K) of the calibrated probabilities of truncated `scores`.
+
+        Raises:
+            CapabilityError: this map has no honest bounds for a truncated list.
+        """
+        raise CapabilityError(
+            f"{self.kind} needs the exact probability of every option, and {int(scores.n_missing.sum())} were cut off "
+            "by the backend: use temperature, or a backend that scores given tokens."
+        )
+
+    @overload
+    def __call__(self, scores: TokenScores) -> TokenScores: ...
+    @overload
+    def __call__(self, scores: OptionScores) -> OptionScores: ...
+    @overload
+    def __call__(self, scores: ArrayLike) -> Floats: ...
+
+    def __call__(self, scores: Any) -> Any:
+        """Return calibrated scores of the same kind and shape; still log-normalised, bounds carried through.
+
+        `scores` may be OptionScores, TokenScores of the whole vocabulary, or an (N, K) array of log-probabilities or
+        logits (both give the same), with -inf where there is no option.
+
+        Raises:
+            InputError: NaN inside, or a wrong shape.
+            CapabilityError: truncated scores that this calibrator cannot map honestly.
+        """
+        if isinstance(scores, TokenScores):
+            return self._on_tokens(scores)
+        if isinstance(scores, OptionScores):
+            return self._on_options(scores)
+        return log_softmax(self.logits(log_softmax(checked_logits("scores", scores)[0])))
+
+    def _on_options(self, scores: OptionScores) -> OptionScores:
+        logprobs = log_softmax(self.logits(scores.logprobs))
+        if scores.is_exact:
+            return replace(scores, logprobs=logprobs, lower=np.exp(logprobs), upper=np.exp(logprobs))
+        lower, upper = self.bounds(scores)
+        return replace(scores, logprobs=logprobs, lower=lower, upper=upper)
+
+    def _on_tokens(self, scores: TokenScores) -> TokenScores:
+        if not scores.is_full:
+            raise CapabilityError(
+                f"{self.kind} on tokens needs the whole vocabulary, and a list of {scores.logprobs.shape[1]} came: "
+                "ask the backend for all tokens (top=None), or calibrate at option level."
+            )
+        logprobs = log_softmax(self.logits(scores.logprobs))
+        chosen = None if scores.chosen is None else logprobs[np.arange(len(scores)), scores.chosen]
+        return replace(scores, logprobs=logprobs, chosen_logprob=chosen, log_z=None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a user gets: a text and the probability that it is right."""
+
+    text: str
+    """The chosen option's text, or the generated text."""
+    confidence: float
+    """Probability in [0, 1] that `text` is right."""
+    bounds: tuple[float, float]
+    """Interval that `confidence` lies in for certain; both equal it where nothing was cut off."""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    """Probability of each option, where there are options."""
+    candidates: tuple[Completion, ...] = ()
+    """The completions that a decoder chose from."""
+    calibrated_by: str = "identity"
+    """Kind of the calibrator; "identity" is the model's own confidence."""
+
+
+Flow = Generator[Sampling, Sequence[Completion], Answer]
+
+
+class Decoder(ABC):
+    """A way to an answer, without I/O: `flow` yields `Sampling` requests, is sent completions, returns the `Answer`."""
+
+    needs: ClassVar[Needs] = Needs()
+
+    @abstractmethod
+    def flow(self) -> Flow:
+        """Return a fresh generator for one prompt; many run in lock-step."""

@@ -1,0 +1,67 @@
+"""What a backend can give and what a part wants, as data with the same names, and the one comparison of both."""
+
+from dataclasses import dataclass
+
+from calibwrap.errors import CapabilityError
+
+
+@dataclass(frozen=True)
+class Provides:
+    """What a backend can give. None means no limit."""
+
+    full_vocabulary: bool = False
+    """Every next-token log-probability."""
+    given_ids: int | None = 0
+    """How many given token ids it scores exactly at the next position."""
+    top: int | None = 0
+    """Length of its longest list of most probable tokens."""
+    score: bool = False
+    """Exact log-probabilities of a given continuation."""
+    tokenize: bool = False
+    """Token ids of a text in its context."""
+    chat: bool = False
+    """A chat template of the model's own."""
+    hidden: bool = False
+    """Hidden states of the scored positions."""
+    steers: bool = False
+    """A calibrator can act inside decoding."""
+    context_length: int | None = None
+    """How many tokens fit, prompt and answer together."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a readout, calibrator or decoder wants of a backend; the same names as in `Provides`."""
+
+    full_vocabulary: bool = False
+    given_ids: int = 0
+    score: bool = False
+    tokenize: bool = False
+    chat: bool = False
+    hidden: bool = False
+    steers: bool = False
+
+
+_INSTEAD = {
+    "full_vocabulary": "use an option-level calibrator, which needs the options only",
+    "given_ids": "use readout='continuation' where the backend scores continuations",
+    "score": "use readout='label' with lettered options",
+    "tokenize": "use a runtime that shows its tokenizer: hf or llama-cpp",
+    "chat": "use a plain template, such as questions.LETTER or questions.CLOZE",
+    "hidden": "use a calibrator on scores",
+    "steers": "calibrate the answer after decoding",
+}
+
+
+def check_needs(who: str, needs: Needs, backend: str, provides: Provides) -> None:
+    """Return nothing when `provides` covers `needs`.
+
+    Raises:
+        CapabilityError: names the backend, the first need that it cannot meet, and the nearest alternative.
+
+    >>> check_needs("the label readout", Needs(given_ids=4), "toy", Provides(given_ids=None))
+    """
+    for name, instead in _INSTEAD.items():
+        wanted, given = getattr(needs, name), getattr(provides, name)
+        if wanted and given is not None and given < wanted:
+            raise CapabilityError(f"{who} needs {name}={wanted}, and the backend '{backend}' has {given}: {instead}.")

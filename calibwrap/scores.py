@@ -1,0 +1,261 @@
+"""What a backend said, as numbers whose kind is in their name.
+
+`logprobs` are natural-log probabilities, `logits` are unnormalised, `probabilities` and `confidence` lie in [0, 1].
+Nothing here guesses a kind from values, and nothing here renormalises a truncated distribution in silence.
+Letters in shapes: N questions, K options, T positions, L listed tokens, V vocabulary, D hidden size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calibwrap.errors import InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+def logsumexp(values: ArrayLike) -> Floats:
+    """Return log(sum(exp(values))) over the last axis, exact for -inf entries and safe for large ones.
+
+    >>> float(logsumexp([0.0, 0.0]).round(6))
+    0.693147
+    """
+    values = np.asarray(values, dtype=np.float64)
+    top = np.max(values, axis=-1, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.sum(np.exp(values - top), axis=-1)) + top[..., 0])
+
+
+def log_softmax(logits: ArrayLike) -> Floats:
+    """Return log-probabilities of `logits` over the last axis; an entry of -inf keeps probability 0.
+
+    >>> np.exp(log_softmax([0.0, 0.0, -np.inf])).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    return logits - logsumexp(logits)[..., None]
+
+
+def checked_logits(name: str, values: ArrayLike) -> tuple[Floats, Bools]:
+    """Return `values` as (N, K) float64 and the mask of options that exist; -inf marks an option that does not.
+
+    Raises:
+        InputError: not two-dimensional, empty, NaN or +inf inside, or a row without any option.
+
+    >>> checked_logits("logprobs", [[0.0, -np.inf]])[1].tolist()
+    [[True, False]]
+    """
+    try:
+        array: Floats = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"'{name}' must be an (N, K) array of numbers; rows with fewer options are filled with -inf. "
+            f"Got {type(values).__name__}: {error}."
+        ) from error
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"'{name}' must have shape (N, K) with N and K at least 1. Got shape {array.shape}.")
+    bad = np.isnan(array) | (array == np.inf)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise InputError(
+            f"'{name}' must be finite, or -inf for an option that does not exist. "
+            f"Got {array[row, column]} in row {row}, column {column}."
+        )
+    mask = array > -np.inf
+    if not mask.any(axis=1).all():
+        row = int(np.argmin(mask.any(axis=1)))
+        raise InputError(f"'{name}' must have at least one finite entry in each row. Row {row} has none.")
+    return array, mask
+
+
+class _Record:
+    """Frozen arrays: copied where they were writable, then locked, so that nobody's scores change under them."""
+
+    def _lock(self, name: str, dtype: type, shape: tuple[int | None, ...], default: Any = None) -> None:
+        value = getattr(self, name)
+        array: NDArray[Any] = np.array(default if value is None else value, dtype=dtype)
+        if array.ndim != len(shape) or any(b is not None and a != b for a, b in zip(array.shape, shape, strict=True)):
+            wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+            raise InputError(f"'{name}' of {type(self).__name__} must have shape {wanted}. Got {array.shape}.")
+        array.flags.writeable = False
+        object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores(_Record):
+    """The model's own distribution at T positions: temperature 1, before penalties, truncation and masks.
+
+    >>> TokenScores(np.log([[0.5, 0.25]]), ids=[[7, 9]]).log_tail.round(4).tolist()  # 0.25 is not listed
+    [-1.3863]
+    """
+
+    logprobs: Floats
+    """(T, L) natural-log probabilities, normalised over the FULL vocabulary; -inf where the probability is 0."""
+    ids: Ints | None = None
+    """(T, L) token ids of the entries, or None when entry v is token v of the whole vocabulary (L == V)."""
+    chosen: Ints | None = None
+    """(T,) ids of the tokens that were emitted or scored, or None when nothing was chosen."""
+    chosen_logprob: Floats | None = None
+    """(T,) log-probabilities of `chosen`."""
+    log_z: Floats | None = None
+    """(T,) log-partition, so that raw logits = logprobs + log_z; None where the backend does not tell."""
+    hidden: Floats | None = None
+    """(T, D) hidden states that the output head read; None where they were not asked for."""
+    log_tail: Floats = None  # type: ignore[assignment]  # filled below
+    """(T,) log of the mass that is not listed; -inf when the list is complete. Worked out when not given."""
+
+    def __post_init__(self) -> None:
+        """Check shapes, work out the unlisted mass and lock the arrays."""
+        self._lock("logprobs", np.float64, (None, None))
+        positions, listed = self.logprobs.shape
+        if np.isnan(self.logprobs).any() or (self.logprobs > 1e-2).any():
+            raise InputError("'logprobs' of TokenScores must be at most 0 and not NaN: natural-log probabilities.")
+        for name, dtype, shape in (
+            ("ids", np.int64, (positions, listed)),
+            ("chosen", np.int64, (positions,)),
+            ("chosen_logprob", np.float64, (positions,)),
+            ("log_z", np.float64, (positions,)),
+            ("hidden", np.float64, (positions, None)),
+        ):
+            if getattr(self, name) is not None:
+                self._lock(name, dtype, shape)
+        with np.errstate(divide="ignore"):
+            rest = np.log(np.maximum(0.0, -np.expm1(np.minimum(0.0, logsumexp(self.logprobs)))))
+        self._lock("log_tail", np.float64, (positions,), np.full(positions, -np.inf) if self.ids is None else rest)
+
+    def __len__(self) -> int:
+        """Return the number of positions T."""
+        return len(self.logprobs)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the whole vocabulary is listed, entry v being token v."""
+        return self.ids is None
+
+    def logprob_of(self, token_ids: Sequence[int], position: int = 0) -> Floats:
+        """Return the log-probability of each of `token_ids` at one position, shape (len(token_ids),).
+
+        Raises:
+            InputError: a token is not listed; its probability is then not known and is not made up.
+
+        >>> TokenScores(np.log([[0.5, 0.25]]), ids=[[7, 9]]).logprob_of([9]).round(4).tolist()
+        [-1.3863]
+        """
+        if self.ids is None:
+            return np.asarray(self.logprobs[position, list(token_ids)])
+        where = {int(token): index for index, token in enumerate(self.ids[position])}
+        absent = [token for token in token_ids if token not in where]
+        if absent:
+            raise InputError(f"Tokens {absent} are not among the {len(where)} listed ones; ask for them with 'ids='.")
+        return np.asarray(self.logprobs[position, [where[token] for token in token_ids]])
+
+
+@dataclass(frozen=True, eq=False)
+class OptionScores(_Record):
+    """Log-probabilities of the options of N questions, with honest bounds where a backend truncated.
+
+    An option that a truncated list did not show is marked in `missing`; its point value is half of its upper bound,
+    and every bound is kept.
+
+    >>> s = OptionScores(np.log([[0.8, 0.2]]), readout="label")
+    >>> s.confidence.round(2).tolist(), s.choice.tolist(), s.argmax_certified.tolist()
+    ([0.8], [0], [True])
+    """
+
+    logprobs: Floats
+    """(N, K) log-probabilities, normalised over each question's own options; -inf where there is no option."""
+    readout: str
+    """Name of the readout and template that asked, such as "continuation-token:cloze"."""
+    mask: Bools = None  # type: ignore[assignment]  # filled below
+    """(N, K) True where the option exists; worked out from -inf when not given."""
+    label_mass: Floats = None  # type: ignore[assignment]  # filled below
+    """(N,) probability that the model itself puts on all options together; NaN where it is not defined."""
+    lower: Floats = None  # type: ignore[assignment]  # filled below
+    """(N, K) lower bound of each option's probability; equal to the probability where nothing was cut off."""
+    upper: Floats = None  # type: ignore[assignment]  # filled below
+    """(N, K) upper bound of each option's probability."""
+    missing: Bools = None  # type: ignore[assignment]  # filled below
+    """(N, K) True where the option was not in the backend's list."""
+    argmax_certified: Bools = None  # type: ignore[assignment]  # filled below
+    """(N,) True where the first choice is certain in spite of truncation."""
+
+    def __post_init__(self) -> None:
+        """Normalise over the options, fill what was not given and lock the arrays."""
+        logits, mask = checked_logits("logprobs", self.logprobs)
+        n, k = logits.shape
+        self._lock("mask", np.bool_, (n, k), mask)
+        if not self.mask.any(axis=1).all():
+            raise InputError("'mask' must leave at least one option in each row.")
+        object.__setattr__(self, "logprobs", log_softmax(np.where(self.mask, logits, -np.inf)))
+        self._lock("logprobs", np.float64, (n, k))
+        self._lock("label_mass", np.float64, (n,), np.full(n, np.nan))
+        self._lock("missing", np.bool_, (n, k), np.zeros((n, k)))
+        self._lock("lower", np.float64, (n, k), self.probabilities)
+        self._lock("upper", np.float64, (n, k), self.probabilities)
+        self._lock("argmax_certified", np.bool_, (n,), (self.mask & ~self.missing).any(axis=1))
+
+    def __len__(self) -> int:
+        """Return the number of questions N."""
+        return len(self.logprobs)
+
+    @property
+    def probabilities(self) -> Floats:
+        """(N, K) probabilities of the options, 0 where there is none; each row sums to 1."""
+        return np.exp(self.logprobs)
+
+    @property
+    def choice(self) -> Ints:
+        """(N,) index of the most probable option, the first among equals."""
+        return np.asarray(np.argmax(self.logprobs, axis=1))
+
+    @property
+    def confidence(self) -> Floats:
+        """(N,) probability of the most probable option."""
+        return np.asarray(np.exp(np.max(self.logprobs, axis=1)))
+
+    @property
+    def n_missing(self) -> Ints:
+        """(N,) number of options that the backend's list did not show."""
+        return np.asarray(np.sum(self.missing, axis=1))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing was cut off anywhere."""
+        return not self.missing.any()
+
+    def take(self, rows: ArrayLike) -> Self:
+        """Return the scores of the given rows: indices, a slice's indices or a boolean array of length N."""
+        rows = np.asarray(rows)
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "readout"}
+        return replace(self, **arrays)
+
+
+def join(parts: Sequence[OptionScores]) -> OptionScores:
+    """Return the scores of several question sets as one, K padded to the largest.
+
+    Raises:
+        InputError: nothing to join, or different readouts.
+
+    >>> a = OptionScores(np.log([[0.8, 0.2]]), readout="label")
+    >>> join([a, OptionScores([[0.0]], readout="label")]).mask.tolist()
+    [[True, True], [True, False]]
+    """
+    if not parts or len({part.readout for part in parts}) != 1:
+        raise InputError(f"'parts' must be scores of one readout. Got {sorted({part.readout for part in parts})}.")
+    width = max(part.logprobs.shape[1] for part in parts)
+
+    def stack(name: str, fill: float) -> NDArray[Any]:
+        arrays = [getattr(part, name) for part in parts]
+        if arrays[0].ndim == 1:
+            return np.concatenate(arrays)
+        padded = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill) for a in arrays]
+        return np.concatenate(padded)
+
+    names = {f.name: -np.inf if f.name == "logprobs" else 0 for f in fields(OptionScores) if f.name != "readout"}
+    return OptionScores(readout=parts[0].readout, **{name: stack(name, fill) for name, fill in names.items()})
