@@ -4,8 +4,9 @@ A template is data: a frozen record of format strings that a user can replace. N
 prompt stays a list of messages until the adapter renders it with the model's own chat template.
 """
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from calibwrap.errors import InputError, QuestionError
@@ -114,6 +115,14 @@ class Template:
     """What stands between prompt and answer; it belongs to the answer."""
     name: str = field(default="custom", compare=False)
     """Name under which reports and saved calibrators mention the template."""
+
+    @property
+    def label(self) -> str:
+        """Name of a built-in template; name and content hash of any other, so that two never pass for one."""
+        if TEMPLATES.get(self.name) == self:
+            return self.name
+        content = repr([getattr(self, f.name) for f in fields(self) if f.compare])
+        return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def prompt(self, question: Question, labels: Sequence[str] = ()) -> Prompt:
         """Return what the model reads for `question`; `labels` name its options in order.

@@ -200,6 +200,18 @@ class OptionScores(_Record):
         self._lock("upper", np.float64, (n, k), self.probabilities)
         self._lock("argmax_certified", np.bool_, (n,), (self.mask & ~self.missing).any(axis=1))
 
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[float]], readout: str, label_mass: ArrayLike | None = None) -> Self:
+        """Return the scores of questions with different numbers of options, one row of log-probabilities each.
+
+        >>> OptionScores.from_rows([[0.0, 0.0], [-1.0]], "label").mask.tolist()
+        [[True, True], [True, False]]
+        """
+        width = max((len(row) for row in rows), default=0)
+        logprobs = np.array([[*row, *[-np.inf] * (width - len(row))] for row in rows], dtype=np.float64)
+        mask = np.arange(width) < np.array([len(row) for row in rows])[:, None]
+        return cls(logprobs, readout, mask, None if label_mass is None else np.asarray(label_mass, dtype=np.float64))  # type: ignore[arg-type]
+
     def __len__(self) -> int:
         """Return the number of questions N."""
         return len(self.logprobs)
