@@ -1,0 +1,151 @@
+"""A calibration state of O(bins) memory that grows with a stream and merges across machines."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from calibwrap.errors import InputError
+from calibwrap.metrics._bins import BinSums, Norm, calibration_error, empty_sums, uniform_edges, uniform_sums
+from calibwrap.metrics._checks import checked_count, checked_pair
+from calibwrap.metrics.reliability import ReliabilityCurve, curve_of
+from calibwrap.metrics.scoring import squared_error_sum
+from calibwrap.scores import Floats, Ints, _Record
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationState(_Record):
+    """All that the binned metrics need to know of the rows seen so far, over B bins of equal width.
+
+    Updating and merging return new states. Merging is commutative, and associative up to the rounding of sums; the
+    counts, and the sums of 0/1 correctness, are exact.
+
+    >>> state = CalibrationState.empty(15)
+    >>> for confidence, correct in [([0.9, 0.9], [1, 0]), ([0.6, 0.6], [1, 1])]:
+    ...     state = state.update(confidence, correct)
+    >>> state.n, round(state.ece(), 6), state.accuracy
+    (4, 0.4, 0.75)
+    """
+
+    count: Ints
+    """(B,) rows in each bin."""
+    confidence_sum: Floats
+    """(B,) sum of confidence in each bin."""
+    correct_sum: Floats
+    """(B,) sum of correctness in each bin."""
+    squared_error_sum: float
+    """Sum of (confidence - correctness)^2 over all rows."""
+
+    def __post_init__(self) -> None:
+        """Check shapes and lock the arrays."""
+        self._lock("count", np.int64, (None,))
+        for name in ("confidence_sum", "correct_sum"):
+            self._lock(name, np.float64, (len(self.count),))
+
+    @classmethod
+    def empty(cls, n_bins: int = 15) -> Self:
+        """Return the state of no rows.
+
+        Raises:
+            InputError: `n_bins` is not a whole number of at least 1.
+
+        >>> CalibrationState.empty(10).n
+        0
+        """
+        return cls(*empty_sums(checked_count("n_bins", n_bins)), squared_error_sum=0.0)
+
+    def update(self, confidence: ArrayLike, correct: ArrayLike) -> Self:
+        """Return the state with more rows seen; an empty batch changes nothing.
+
+        Args:
+            confidence: (N,) probabilities of the answers given.
+            correct: (N,) bool or 0/1, or soft correctness in [0, 1].
+
+        Raises:
+            InputError: shapes differ, NaN, or values outside [0, 1].
+
+        >>> CalibrationState.empty(2).update([0.5], [True]).count.tolist()
+        [0, 1]
+        """
+        chances, hits = checked_pair(confidence, correct, allow_empty=True)
+        seen = uniform_sums(chances, hits, self.n_bins)
+        return self.merge(type(self)(*seen, squared_error_sum=squared_error_sum(chances, hits)))
+
+    def merge(self, other: Self) -> Self:
+        """Return the state of the rows of both; also written `self + other`.
+
+        Raises:
+            InputError: the numbers of bins differ.
+
+        >>> one = CalibrationState.empty(2).update([0.5], [True])
+        >>> (one + one).n
+        2
+        """
+        if self.n_bins != other.n_bins:
+            raise InputError(f"States to merge must have equally many bins. Got {self.n_bins} and {other.n_bins}.")
+        return type(self)(
+            self.count + other.count,
+            self.confidence_sum + other.confidence_sum,
+            self.correct_sum + other.correct_sum,
+            self.squared_error_sum + other.squared_error_sum,
+        )
+
+    __add__ = merge
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins B."""
+        return len(self.count)
+
+    @property
+    def n(self) -> int:
+        """Number of rows seen."""
+        return int(self.count.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Mean correctness of all rows; InputError when there are none."""
+        return float(self.correct_sum.sum() / self._rows())
+
+    @property
+    def mean_confidence(self) -> float:
+        """Mean confidence of all rows; InputError when there are none."""
+        return float(self.confidence_sum.sum() / self._rows())
+
+    @property
+    def gap(self) -> float:
+        """Accuracy minus mean confidence: negative for an over-confident model; InputError when there are no rows."""
+        return self.accuracy - self.mean_confidence
+
+    @property
+    def top_label_brier(self) -> float:
+        """Mean (confidence - correctness)^2; InputError when there are no rows."""
+        return self.squared_error_sum / self._rows()
+
+    def ece(self, norm: Norm = "l1") -> float:
+        """Return the calibration error over the bins, by the same formula as `metrics.ece`.
+
+        Raises:
+            InputError: no rows, or an unknown norm.
+
+        >>> CalibrationState.empty(1).update([0.75, 0.75], [0, 1]).ece("max")
+        0.25
+        """
+        return calibration_error(self._sums(), norm)
+
+    def reliability_curve(self) -> ReliabilityCurve:
+        """Return mean confidence and accuracy of each bin, NaN where it is empty.
+
+        >>> CalibrationState.empty(2).update([0.75, 0.75], [0, 1]).reliability_curve().accuracy.tolist()
+        [nan, 0.5]
+        """
+        return curve_of(uniform_edges(self.n_bins), self._sums())
+
+    def _sums(self) -> BinSums:
+        return BinSums(self.count, self.confidence_sum, self.correct_sum)
+
+    def _rows(self) -> int:
+        if self.n == 0:
+            raise InputError("This metric is not defined for no rows. Got an empty CalibrationState; update it first.")
+        return self.n
