@@ -55,14 +55,14 @@ def _residuals(confidence: NDArray[Any], correct: Bools | Floats) -> Floats:
         share = (place - node) * residual
         total += sums_at(node, residual - share, GRID + 2)
         total += sums_at(node + 1, share, GRID + 2)
-    return total[: GRID + 1] / len(confidence)
+    return np.asarray(total[: GRID + 1] / len(confidence))
 
 
 def _mirrored(nodes: Floats) -> Floats:
     """Return the even, periodic extension: an end node meets its own mirror image and counts twice."""
     extended = np.concatenate([nodes, nodes[-2:0:-1]])
     extended[[0, GRID]] *= 2
-    return extended
+    return np.asarray(extended)
 
 
 def _smoothed_error(spectrum: NDArray[np.complex128], width: float) -> float:

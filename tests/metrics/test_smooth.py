@@ -1,0 +1,70 @@
+"""Smooth ECE against a direct evaluation of its definition."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+
+from calibwrap import metrics
+
+
+def direct_smooth_ece(confidence, correct):
+    """Sum of mirrored Gaussians at every row, integrated on a fine grid; then the root of smECE_s = s."""
+    at = np.linspace(0, 1, 4001)[:, None]
+    residual = (correct - confidence) / len(confidence)
+
+    def error(width):
+        density = np.zeros((len(at), len(confidence)))
+        for image in range(-4, 5):
+            for centre in (2 * image + confidence, 2 * image - confidence):
+                density += np.exp(-0.5 * ((at - centre) / width) ** 2)
+        smoothed = np.abs(density @ residual) / (width * np.sqrt(2 * np.pi))
+        return np.trapezoid(smoothed, at[:, 0])
+
+    return brentq(lambda width: error(width) - width, 1e-3, 1.0, xtol=1e-10)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 3.0])
+def test_agrees_with_the_definition(power):
+    rng = np.random.default_rng(int(10 * power))
+    confidence = rng.random(120)
+    correct = (rng.random(120) < confidence**power).astype(float)
+    assert metrics.smooth_ece(confidence, correct) == pytest.approx(direct_smooth_ece(confidence, correct), abs=1e-6)
+
+
+def test_agrees_with_the_definition_at_the_ends_of_the_scale():
+    confidence = np.array([0.0, 0.0, 0.01, 0.99, 1.0, 1.0])
+    correct = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 0.0])
+    assert metrics.smooth_ece(confidence, correct) == pytest.approx(direct_smooth_ece(confidence, correct), abs=1e-6)
+
+
+def test_residuals_of_one_sign_give_their_mean():
+    assert metrics.smooth_ece([0.2, 0.5, 0.9], [0.3, 0.7, 1.0]) == pytest.approx((0.1 + 0.2 + 0.1) / 3, abs=1e-9)
+    assert metrics.smooth_ece([0.0, 1.0], [0, 1]) == pytest.approx(0.0, abs=1e-9)
+    assert metrics.smooth_ece([0.0, 1.0], [1, 0]) == pytest.approx(
+        direct_smooth_ece(np.array([0.0, 1.0]), np.array([1.0, 0.0])), abs=1e-6
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+def test_lies_between_the_global_gap_and_the_mean_absolute_residual(rows):
+    confidence, correct = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    error = metrics.smooth_ece(confidence, correct)
+    assert abs(confidence.mean() - correct.mean()) - 1e-9 <= error <= np.abs(confidence - correct).mean() + 1e-9
+
+
+def test_a_calibrated_sampler_has_a_small_error_that_shrinks():
+    rng = np.random.default_rng(7)
+    confidence = rng.beta(4, 2, 300_000)
+    correct = rng.random(len(confidence)) < confidence
+    few, many = metrics.smooth_ece(confidence[:1000], correct[:1000]), metrics.smooth_ece(confidence, correct)
+    assert many < 0.01 < few < 0.06
+
+
+def test_a_bin_border_does_not_make_it_jump():
+    correct = np.arange(1000) % 2
+    below, above = np.full(1000, 0.5) - 1e-6 * correct, np.full(1000, 0.5) + 1e-6 * correct
+    assert metrics.ece(below, correct, n_bins=2) > 0.4
+    assert abs(metrics.smooth_ece(below, correct) - metrics.smooth_ece(above, correct)) < 1e-5

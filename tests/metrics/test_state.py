@@ -1,0 +1,97 @@
+"""The mergeable state: streaming equals batch, merging is a commutative monoid, counts are exact."""
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calibwrap import metrics
+from calibwrap.errors import InputError
+from calibwrap.metrics import CalibrationState
+
+law = settings(deadline=None, max_examples=60)
+batch = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=12)
+
+
+def state_of(rows, n_bins=7):
+    return CalibrationState.empty(n_bins).update([row[0] for row in rows], [row[1] for row in rows])
+
+
+def same(left, right):
+    assert np.array_equal(left.count, right.count)
+    assert np.array_equal(left.correct_sum, right.correct_sum)
+    assert left.confidence_sum == pytest.approx(right.confidence_sum, abs=1e-12)
+    assert left.squared_error_sum == pytest.approx(right.squared_error_sum, abs=1e-12)
+
+
+@law
+@given(st.lists(batch, max_size=6).filter(any))
+def test_streaming_in_any_pieces_equals_the_functions_on_all_rows(batches):
+    state = CalibrationState.empty(7)
+    for rows in batches:
+        state = state.update([row[0] for row in rows], [row[1] for row in rows])
+    confidence = np.array([row[0] for rows in batches for row in rows])
+    correct = np.array([row[1] for rows in batches for row in rows])
+    for norm in ("l1", "l2", "max"):
+        assert state.ece(norm) == pytest.approx(metrics.ece(confidence, correct, 7, norm=norm), abs=1e-12)
+    assert state.n == len(confidence)
+    assert state.accuracy == metrics.accuracy(correct)
+    assert state.mean_confidence == pytest.approx(confidence.mean(), abs=1e-12)
+    assert state.gap == pytest.approx(correct.mean() - confidence.mean(), abs=1e-12)
+    assert state.top_label_brier == pytest.approx(metrics.top_label_brier(confidence, correct), abs=1e-12)
+    ours, whole = state.reliability_curve(), metrics.reliability_curve(confidence, correct, 7)
+    assert ours.accuracy == pytest.approx(whole.accuracy, abs=1e-12, nan_ok=True)
+    assert ours.confidence == pytest.approx(whole.confidence, abs=1e-12, nan_ok=True)
+
+
+@law
+@given(batch, batch, batch)
+def test_merging_is_commutative_and_associative_with_a_neutral_element(first, second, third):
+    a, b, c = state_of(first), state_of(second), state_of(third)
+    same(a + b, b + a)
+    same((a + b) + c, a + (b + c))
+    same(a + CalibrationState.empty(7), a)
+    same(a.merge(b), state_of(first + second))
+
+
+def test_updating_leaves_the_old_state_alone():
+    old = state_of([(0.5, True)])
+    new = old.update([0.5], [False])
+    assert (old.n, new.n) == (1, 2)
+    with pytest.raises(ValueError, match="read-only"):
+        old.count[0] = 9
+
+
+def test_sums_of_hard_correctness_stay_exact_beyond_float32_and_int32():
+    state = CalibrationState(np.array([2**40]), np.array([2.0**39]), np.array([2.0**39]), 0.0)
+    grown = state.update([0.5], [True])
+    assert grown.count.tolist() == [2**40 + 1]
+    assert grown.correct_sum.tolist() == [2.0**39 + 1]
+
+
+def test_states_survive_the_protocol_that_copies_and_pickles():
+    state = state_of([(0.5, True), (0.9, False)])
+    same(copy.deepcopy(state), state)
+
+
+def test_states_of_other_bins_do_not_merge():
+    with pytest.raises(InputError, match="Got 7 and 8"):
+        CalibrationState.empty(7).merge(CalibrationState.empty(8))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "mean_confidence", "gap", "top_label_brier"])
+def test_properties_of_no_rows_are_refused(name):
+    with pytest.raises(InputError, match="no rows"):
+        getattr(CalibrationState.empty(), name)
+
+
+def test_ece_of_no_rows_is_refused():
+    with pytest.raises(InputError, match="no rows"):
+        CalibrationState.empty().ece()
+
+
+def test_a_bad_batch_is_refused():
+    with pytest.raises(InputError, match="confidence"):
+        CalibrationState.empty().update([np.nan], [True])
