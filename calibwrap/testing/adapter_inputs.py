@@ -4,10 +4,10 @@ import copy
 from collections.abc import Callable
 
 from calibwrap.base import Sampling
-from calibwrap.errors import CalibwrapError, CapabilityError, InputError, PromptTooLong
+from calibwrap.errors import CapabilityError, InputError, PromptTooLong
 from calibwrap.questions import Chat, Prompt
 from calibwrap.testing.adapter_probe import AdapterProbe, Sharpen, texts
-from calibwrap.testing.checks import CheckFailed, NotApplicable, expect, expect_raises
+from calibwrap.testing.checks import NotApplicable, expect, expect_raises, expect_works
 
 LONGEST_BUILT = 8192
 """Contexts longer than this are not filled by a check."""
@@ -46,8 +46,12 @@ def check_context_length_is_true(probe: AdapterProbe) -> None:
         middle = (low + high) // 2
         fits = len(probe.adapter.tokenize("word " * middle)[0]) < length
         low, high = (middle, high) if fits else (low, middle)
-    ((completion,),) = probe.adapter.generate(["word " * low], ONE)
+    ((completion,),) = expect_works(
+        lambda: probe.adapter.generate(["word " * low], ONE), f"a prompt that fits {length} tokens with one to spare"
+    )
     expect(len(completion.scores) == 1, "Expected a token after a prompt that just fits. Got none.")
+    more = "word " * (high + 1)
+    expect_raises(PromptTooLong, lambda: probe.adapter.generate([more], ONE), f"more than {length} tokens")
 
 
 def _context(probe: AdapterProbe) -> int:
@@ -86,14 +90,19 @@ def check_tokenize_is_joint(probe: AdapterProbe) -> None:
 
 def check_inputs_are_left_alone(probe: AdapterProbe) -> None:
     """Return nothing when the lists that were handed in are as they were."""
-    prompts, continuations = list(probe.prompts), [list(probe.continuations) for _ in probe.prompts]
-    before = copy.deepcopy((prompts, continuations))
-    probe.adapter.generate(prompts, ONE)
-    if probe.adapter.provides.top != 0:
-        probe.adapter.next_token(prompts, top=1)
-    if probe.adapter.provides.score:
-        probe.adapter.score(prompts, continuations)
-    expect((prompts, continuations) == before, "Expected the lists of prompts and continuations to stay as they were.")
+    provides = probe.adapter.provides
+    calls: dict[str, Callable[[list[Prompt], list[list[str]]], object]] = {
+        "generate": lambda prompts, _: probe.adapter.generate(prompts, ONE)
+    }
+    if provides.top != 0:
+        calls["next_token"] = lambda prompts, _: probe.adapter.next_token(prompts, top=1)
+    if provides.score:
+        calls["score"] = lambda prompts, continuations: probe.adapter.score(prompts, continuations)
+    for name, call in calls.items():
+        prompts, continuations = list(probe.prompts), [list(probe.continuations) for _ in probe.prompts]
+        before = copy.deepcopy((prompts, continuations))
+        call(prompts, continuations)
+        expect((prompts, continuations) == before, f"Expected {name}() to leave its lists as they were. Got others.")
 
 
 def check_fingerprint(probe: AdapterProbe) -> None:
@@ -127,10 +136,7 @@ def check_provides_tells_the_truth(probe: AdapterProbe) -> None:
         if claim in (False, 0):
             expect_raises(CapabilityError, trial, f"a call that needs {name}, which 'provides' denies")
             continue
-        try:
-            trial()
-        except CalibwrapError as error:
-            raise CheckFailed(f"Expected {name} to work, as 'provides' claims ({claim}). Got {error}") from error
+        expect_works(trial, f"{name}={claim}, which 'provides' claims,")
     _check_limits(probe)
 
 

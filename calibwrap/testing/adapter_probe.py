@@ -69,7 +69,7 @@ class AdapterProbe:
             NotApplicable: the adapter does not give the whole vocabulary.
         """
         self.require("full_vocabulary")
-        return self.adapter.next_token([prompt])[0].logprobs[0]
+        return np.asarray(self.adapter.next_token([prompt])[0].logprobs[0])
 
     def raw(self, prompt: Prompt, token: int) -> float:
         """Return the log-probability of one token after `prompt`, read in the plainest way that the adapter has.

@@ -28,7 +28,7 @@ def check_full_rows_sum_to_one(probe: AdapterProbe) -> None:
 
 def check_lists_keep_their_mass(probe: AdapterProbe) -> None:
     """Return nothing when a shorter list shows the same values as a longer one, and the rest is in `log_tail`."""
-    longest = probe.longest_top()
+    longest = probe.longest_top(4)  # short, so that something is left out of a small vocabulary too
     if longest < 2:
         raise NotApplicable("the adapter lists one token only")
     for prompt in probe.prompts:

@@ -12,9 +12,10 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibwrap.errors import InputError
+from calibwrap.errors import CalibwrapError, InputError
 
 Probe = TypeVar("Probe")
+Result = TypeVar("Result")
 
 
 class CheckFailed(AssertionError):
@@ -119,6 +120,21 @@ def expect_close(got: ArrayLike, wanted: ArrayLike, tolerance: float, message: s
             f"{message} Expected {there[where]:.6g} at {where}, got {here[where]:.6g} (tolerance {tolerance:g}; "
             f"{int(wrong.sum())} of {wrong.size} values differ)."
         )
+
+
+def expect_works(call: Callable[[], Result], what: str) -> Result:
+    """Return what `call` returns, where it must not refuse.
+
+    Raises:
+        CheckFailed: it raised one of calibwrap's own errors.
+
+    >>> expect_works(lambda: 3, "a call")
+    3
+    """
+    try:
+        return call()
+    except CalibwrapError as error:
+        raise CheckFailed(f"Expected {what} to work. Got {type(error).__name__}: {error}") from error
 
 
 def expect_raises(kinds: type[Exception] | tuple[type[Exception], ...], call: Callable[[], object], what: str) -> None:

@@ -88,7 +88,8 @@ class ToyModel:
 
     def next_logprobs(self, ids: Sequence[int]) -> Floats:
         """Return the log-probabilities (V,) of what follows `ids`: the row of the last token that is not <other>."""
-        return self.logprobs[next((token for token in reversed(ids) if token != OTHER), BOS)]
+        state = next((token for token in reversed(ids) if token != OTHER), BOS)
+        return np.asarray(self.logprobs[state])
 
     def sequence_logprob(self, prompt: str, continuation: str) -> float:
         """Return log P(continuation | prompt), summed over the tokens that the continuation adds."""
