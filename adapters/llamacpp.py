@@ -1,0 +1,272 @@
+"""llama.cpp through llama-cpp-python: GGUF files on a CPU, log-probabilities from the raw logits of the context.
+
+Nothing of llama-cpp-python's own `logprobs=` is used: it needs `logits_all=True` (context x vocabulary floats), keys
+tokens by text, and shifts the scores of a prompt by one where the model has no BOS token.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from calibwrap.adapters._llamacpp_engine import Engine, Row
+from calibwrap.adapters._llamacpp_files import check_gguf, file_hash, number_format
+from calibwrap.adapters._llamacpp_scores import drawer, given_scores, joined, token_scores
+from calibwrap.adapters._llamacpp_steering import check_token_level, logits_processor
+from calibwrap.adapters._llamacpp_vocabulary import Vocabulary
+from calibwrap.adapters._shared import check_length, check_prompts, cut_at_stop, hash_texts, split_joint
+from calibwrap.base import Adapter, Calibrator, Completion, Sampling
+from calibwrap.capabilities import Provides, check_needs
+from calibwrap.errors import InputError, ModelError, need
+from calibwrap.provenance import Provenance
+from calibwrap.questions import Prompt
+from calibwrap.scores import TokenScores
+
+__all__ = ["LlamaCpp", "logits_processor"]
+
+DEFAULT_CONTEXT = 4096
+"""Tokens of context when nobody asks for another number; a model trained on fewer is used up to those."""
+
+
+class LlamaCpp(Adapter):
+    """A `llama_cpp.Llama`, handed in or loaded here.
+
+    One lock a `Llama`: calls from several threads wait for each other. A handed-in object stays its owner's, who may
+    use it between two calls (not during one).
+    """
+
+    name = "llama-cpp"
+    wraps: ClassVar[tuple[str, ...]] = ("llama_cpp",)
+
+    def __init__(self, llama: Any, *, context_length: int | None = None) -> None:
+        """Wrap a loaded `llama_cpp.Llama`; `context_length` limits the context further than its `n_ctx`.
+
+        Raises:
+            InputError: `llama` is something else.
+            ModelError: it was closed, or it cannot generate.
+        """
+        api = need("llama_cpp", feature="the llama.cpp adapter", extra="llama-cpp")
+        if not isinstance(llama, api.Llama):
+            raise InputError(f"'llama' must be a llama_cpp.Llama. Got {type(llama).__name__}.")
+        if llama.ctx is None:
+            raise ModelError("The llama.cpp model was closed; load it again.")
+        self.llama = llama
+        self._owned = False
+        self._engine = Engine(llama)
+        self._vocabulary = Vocabulary(llama)
+        limit = self._engine.n_ctx
+        self._context_length = limit if context_length is None else min(context_length, limit)
+        self.provides = Provides(
+            full_vocabulary=True,
+            given_ids=None,
+            top=None,
+            score=True,
+            tokenize=True,
+            chat=bool(self._vocabulary.template),
+            steers=True,
+            context_length=self._context_length,
+        )
+
+    @classmethod
+    def load(cls, target: str, **options: Any) -> Self:
+        """Return an adapter around the GGUF file `target`; `options` go to `llama_cpp.Llama` untouched.
+
+        Without `n_ctx` the context holds 4096 tokens, or what the model was trained on if that is fewer (0 asks for
+        what it was trained on). `verbose` is False. KV-cache types and flash attention are llama.cpp's defaults.
+
+        Raises:
+            MissingExtra: llama-cpp-python is not installed.
+            ModelError: the file is missing, cut off, not a GGUF file, or of an unknown architecture.
+        """
+        api = need("llama_cpp", feature="the llama.cpp adapter", extra="llama-cpp")
+        path = Path(target)
+        check_gguf(path)
+        try:
+            llama = api.Llama(str(path), **{"n_ctx": DEFAULT_CONTEXT, "verbose": False, **options})
+        except (ValueError, RuntimeError, AssertionError) as error:
+            raise ModelError(
+                f"llama.cpp could not load {path} ({path.stat().st_size} bytes): the file is cut off, or of a kind "
+                f"that this llama.cpp does not know, or the options do not fit ({error}). Compare its SHA-256 with "
+                "the publisher's."
+            ) from error
+        trained = None if "n_ctx" in options else api.llama_model_n_ctx_train(llama.model)
+        adapter = cls(llama, context_length=trained)
+        adapter._owned = True
+        return adapter
+
+    def tokenize(self, prompt: Prompt, continuation: str = "") -> tuple[list[int], list[int]]:
+        """Return the ids of the prompt and of what `continuation` adds to it, tokenised together.
+
+        Control tokens written in a plain text are text; in a chat, and in what follows it, they count.
+        """
+        check_prompts([prompt])
+        ids = self._vocabulary.read(prompt)
+        if not continuation:
+            return ids, []
+        joint = self._vocabulary.read(prompt, continuation)
+        shared = split_joint(ids, [joint])
+        return joint[:shared], joint[shared:]
+
+    def next_token(
+        self, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]] | None = None, top: int | None = None
+    ) -> list[TokenScores]:
+        """Return one position a prompt: that prompt's own `ids`, else the `top` most probable, else the vocabulary.
+
+        Raises:
+            InputError: an empty prompt, as many lists of ids as there are not prompts, or an unknown id.
+            PromptTooLong: a prompt does not fit; raised before any decoding.
+        """
+        contexts = self._contexts(prompts, room=0)
+        if ids is not None:
+            self._check_ids(ids, len(prompts))
+        found = []
+        for index, context in enumerate(contexts):
+            with self._engine.lock:
+                row = self._engine.next_row(context)
+            found.append(token_scores([row], None, top) if ids is None else given_scores(row, ids[index]))
+        return found
+
+    def score(
+        self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]], top: int | None = 0
+    ) -> list[list[TokenScores]]:
+        """Return the scores of each prompt's continuations: one pass over the prompt, one batch a continuation.
+
+        `chosen` are the tokens from where the continuations part from the prompt, which may be its last token where
+        the tokenizer merges across the boundary; it is the same place for all continuations of one prompt.
+
+        Raises:
+            InputError: an empty continuation, or as many lists as there are not prompts.
+            PromptTooLong: a prompt with its continuation does not fit; raised before any decoding.
+        """
+        check_prompts(prompts)
+        if len(prompts) != len(continuations):
+            raise InputError(f"Expected continuations for {len(prompts)} prompts. Got {len(continuations)} lists.")
+        plans = [self._plan(*pair) for pair in zip(prompts, continuations, strict=True)]
+        found = []
+        for prefix, suffixes in plans:
+            with self._engine.lock:
+                found.append(self._scored(prefix, suffixes, top))
+        return found
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, steer: Calibrator | None = None
+    ) -> list[list[Completion]]:
+        """Return `sampling.n` completions a prompt, drawn from the whole softmax; scores are raw.
+
+        The distribution drawn from is softmax(logits / T), or with `steer` its calibrated log-probabilities divided
+        by T: a fitted temperature and the sampling temperature multiply. Completion i of a prompt depends on the seed
+        and on i only, so a batch gives what single calls give. A full context ends a completion like `max_tokens`.
+
+        Raises:
+            InputError: an empty prompt, or `steer` is not of level "token".
+            PromptTooLong: a prompt leaves no room for an answer; raised before any decoding.
+        """
+        if steer is not None:
+            check_token_level(steer)
+            check_needs(f"the calibrator '{steer.kind}'", steer.needs, self.name, self.provides)
+        contexts = self._contexts(prompts, room=1)
+        drawn = []
+        for context in contexts:
+            with self._engine.lock:
+                drawn.append(self._completions(context, sampling, steer))
+        return drawn
+
+    def fingerprint(self) -> Provenance:
+        """Return file name, SHA-256, quantisation with cache types, and hashes of tokenizer and template."""
+        self._engine.check_open()
+        path = Path(self.llama.model_path)
+        template = self._vocabulary.template
+        return Provenance(
+            runtime=self.name,
+            model=path.name,
+            revision=file_hash(path),
+            dtype=number_format(self.llama, self._engine.api),
+            tokenizer=hash_texts(self._vocabulary.entries()),
+            template=hash_texts([template]) if template else "",
+        )
+
+    def close(self) -> None:
+        """Free the model if `load` made it; a handed-in `Llama` is left alone."""
+        if self._owned:
+            with self._engine.lock:
+                self.llama.close()
+
+    def _contexts(self, prompts: Sequence[Prompt], room: int) -> list[list[int]]:
+        """Return the ids of all prompts, each with `room` tokens left in the context."""
+        check_prompts(prompts)
+        self._engine.check_open()
+        contexts = [self._vocabulary.read(prompt) for prompt in prompts]
+        for index, context in enumerate(contexts):
+            what = f"'prompts[{index}]'" + (" with a first answer token" if room else "")
+            check_length(len(context) + room, self._context_length, what)
+        return contexts
+
+    def _check_ids(self, ids: Sequence[Sequence[int]], prompts: int) -> None:
+        if len(ids) != prompts:
+            raise InputError(f"'ids' must hold one list for each of the {prompts} prompts. Got {len(ids)} lists.")
+        size = self._vocabulary.size
+        unknown = [token for own in ids for token in own if not 0 <= token < size]
+        if unknown or not all(ids):
+            raise InputError(
+                f"'ids' must be lists of ids from 0 to {size - 1}, none empty. Got {unknown or list(ids)}."
+            )
+
+    def _plan(self, prompt: Prompt, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Return the ids that all continuations of a prompt share, and what each adds."""
+        if isinstance(continuations, str) or not all(isinstance(text, str) and text for text in continuations):
+            raise InputError(f"Each prompt needs a list of texts, none empty. Got {continuations!r}.")
+        self._engine.check_open()
+        joints = [self._vocabulary.read(prompt, text) for text in continuations]
+        for joint in joints:
+            check_length(len(joint), self._context_length, "A prompt with its continuation")
+        shared = split_joint(self._vocabulary.read(prompt), joints) if joints else 0
+        return joints[0][:shared] if joints else [], [joint[shared:] for joint in joints]
+
+    def _scored(self, prefix: list[int], suffixes: list[list[int]], top: int | None) -> list[TokenScores]:
+        if not suffixes:
+            return []
+        first = self._engine.next_row(prefix)
+        return [token_scores(self._rows(first, prefix, suffix), suffix, top) for suffix in suffixes]
+
+    def _rows(self, first: Row, prefix: list[int], suffix: list[int]) -> Iterator[Row]:
+        """Yield the logits that each token of `suffix` was drawn from."""
+        yield first
+        if len(suffix) > 1:
+            yield from self._engine.rows_after(prefix, suffix[:-1])
+
+    def _completions(self, context: list[int], sampling: Sampling, steer: Calibrator | None) -> list[Completion]:
+        first = self._engine.next_row(context)
+        return [self._completion(context, first, sampling, steer, index) for index in range(sampling.n)]
+
+    def _completion(
+        self, context: list[int], row: Row, sampling: Sampling, steer: Calibrator | None, index: int
+    ) -> Completion:
+        """Return completion number `index`; `row` are the logits after the prompt, which the context holds."""
+        room = min(sampling.max_tokens, self._context_length - len(context))
+        draw = drawer(sampling, steer, index)
+        chosen: list[int] = []
+        positions: list[TokenScores] = []
+        ended = stopped = False
+        while not ended and not stopped and len(chosen) < room:
+            if chosen:
+                row = self._step(context, chosen)
+            chosen.append(draw(row))
+            positions.append(token_scores([row], chosen[-1:], sampling.top))
+            ended = self._vocabulary.ends(chosen[-1])
+            stopped = bool(sampling.stop) and cut_at_stop(self._vocabulary.text(chosen), sampling.stop)[1]
+        text, _ = cut_at_stop(self._vocabulary.text(chosen[:-1] if ended else chosen), sampling.stop)
+        finish: Literal["stop", "length"] = "stop" if ended or stopped else "length"
+        return Completion(text, joined(positions), finish, _settings(sampling, steer))
+
+    def _step(self, context: list[int], chosen: list[int]) -> Row:
+        """Return the logits after the last drawn token; the first step of a completion goes back to the prompt."""
+        if len(chosen) == 1:
+            self._engine.restart(context)
+        return next(self._engine.rows(chosen[-1:], wanted=1))
+
+
+def _settings(sampling: Sampling, steer: Calibrator | None) -> dict[str, Any]:
+    """Return what was really in force: nothing was truncated or penalised."""
+    names = ("temperature", "max_tokens", "seed", "stop")
+    untruncated = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
+    steering = {"steer": "" if steer is None else str(steer)}
+    return {name: getattr(sampling, name) for name in names} | untruncated | steering
