@@ -1,0 +1,131 @@
+"""The one fit of z -> W z + b (W full or diagonal) to soft or hard targets: L-BFGS-B with exact gradients."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from calibwrap.errors import CalibrationWarning, InputError
+from calibwrap.scores import Bools, Floats, logsumexp
+
+RIDGE = 1e-6
+"""Weight of half the squared distance from the identity: see `fit_affine`."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The optimum, and the mean cross-entropy in nats (without the ridge) before and after."""
+
+    weights: Floats
+    biases: Floats
+    before: float
+    after: float
+    converged: bool
+
+    def apply(self, logprobs: Floats) -> Floats:
+        """Return the mapped logits (N, K); -inf stays -inf."""
+        inputs = np.where(logprobs > -np.inf, logprobs, 0.0)
+        mapped = inputs @ self.weights.T if self.weights.ndim == 2 else inputs * self.weights
+        return np.where(logprobs > -np.inf, mapped + self.biases, -np.inf)
+
+
+def fit_affine(logprobs: Floats, targets: Floats, *, full: bool, ridge: float) -> Affine:
+    """Return weights (K, K) if `full`, else (K,), and biases (K,) of least mean cross-entropy plus ridge.
+
+    `logprobs` (N, K) is -inf where there is no option; `targets` (N, K), whose rows sum to 1, is 0 there. A constant
+    added to all biases (or one row added to all rows of W) changes no probability, so that the data alone leave these
+    directions open, and separable data would send weights to infinity; a tiny ridge towards the identity settles both.
+    Starting at the identity, where the ridge is 0, the result is never worse than it.
+    """
+    from scipy.optimize import minimize
+
+    k = logprobs.shape[1]
+    mask = logprobs > -np.inf
+    inputs = np.where(mask, logprobs, 0.0)
+    start = np.eye(k) if full else np.ones(k)
+    identity = np.concatenate([start.ravel(), np.zeros(k)])
+    entropy_and_gradient = _cross_entropy(inputs, mask, targets, full)
+
+    def penalised(parameters: Floats) -> tuple[float, Floats]:
+        value, gradient = entropy_and_gradient(parameters)
+        away = parameters - identity
+        return value + 0.5 * ridge * float(away @ away), gradient + ridge * away
+
+    options = {"maxiter": 1000, "maxfun": 3000, "ftol": 1e-13, "gtol": 1e-8, "maxcor": 20}
+    found = minimize(penalised, identity, jac=True, method="L-BFGS-B", options=options)
+    weights, biases = found.x[:-k].reshape(start.shape), found.x[-k:]
+    before, after = (entropy_and_gradient(at)[0] for at in (identity, found.x))
+    return Affine(weights, biases, before, after, bool(found.success))
+
+
+def _cross_entropy(
+    inputs: Floats, mask: Bools, targets: Floats, full: bool
+) -> Callable[[Floats], tuple[float, Floats]]:
+    """Return the function that gives mean cross-entropy and its gradient at flat parameters (W, then b)."""
+    n, k = inputs.shape
+
+    def at(parameters: Floats) -> tuple[float, Floats]:
+        weights, biases = parameters[:-k], parameters[-k:]
+        mapped = inputs @ weights.reshape(k, k).T if full else inputs * weights
+        mapped = np.where(mask, mapped + biases, -np.inf)
+        normaliser = logsumexp(mapped)[:, None]
+        value = float((normaliser[:, 0] - (targets * np.where(mask, mapped, 0.0)).sum(axis=1)).mean())
+        excess = (np.exp(mapped - normaliser) - targets) / n  # (N, K)
+        by_weight = (excess.T @ inputs).ravel() if full else (excess * inputs).sum(axis=0)
+        return value, np.concatenate([by_weight, excess.sum(axis=0)])
+
+    return at
+
+
+def check_full(exists: Bools) -> None:
+    """Return nothing when all options of all rows `exists` (N, K), as a full matrix needs.
+
+    Raises:
+        InputError: names the first row where one does not.
+    """
+    if not exists.all():
+        row = int(np.argmin(exists.all(axis=1)))
+        raise InputError(
+            f"Matrix scaling needs the same number of options in every row, each above probability 0. Row {row} has "
+            f"{int(exists[row].sum())} of {exists.shape[1]}: use vector scaling or temperature."
+        )
+
+
+def convergence_notes(found: Affine) -> tuple[str, ...]:
+    """Return a note where the search stopped before its optimum, and warn."""
+    if found.converged:
+        return ()
+    note = "The search stopped before its optimum."
+    warnings.warn(f"{note} The numbers are better than none; a larger 'ridge' helps.", CalibrationWarning, stacklevel=4)
+    return (note,)
+
+
+def checked_ridge(ridge: float) -> float:
+    """Return `ridge`.
+
+    Raises:
+        InputError: not a finite number of at least 0.
+    """
+    if not 0.0 <= ridge < float("inf"):
+        raise InputError(f"'ridge' must be a finite number of at least 0. Got {ridge!r}.")
+    return float(ridge)
+
+
+def checked_parameters(who: str, name: str, values: ArrayLike, shape: tuple[int, ...] | None) -> Floats:
+    """Return `values` as a locked float64 array of `shape`; None asks for any one-dimensional shape.
+
+    Raises:
+        InputError: another shape, no numbers, or NaN or infinity inside.
+    """
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"'{name}' of {who} must be an array of numbers. Got {type(values).__name__}.") from error
+    if (array.ndim != 1 or array.size == 0) if shape is None else array.shape != shape:
+        raise InputError(f"'{name}' of {who} must have shape {'(K,)' if shape is None else shape}. Got {array.shape}.")
+    if not np.isfinite(array).all():
+        raise InputError(f"'{name}' of {who} must be finite. Got {array.tolist()}.")
+    array.flags.writeable = False
+    return array

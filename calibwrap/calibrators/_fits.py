@@ -1,0 +1,124 @@
+"""The fits and the calibrators by name, so that nobody else needs an if for each."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from calibwrap.base import Calibrator
+from calibwrap.calibrators.chain import Chain
+from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
+from calibwrap.calibrators.identity import Identity
+from calibwrap.calibrators.matrix_scaling import MatrixScaling, fit_matrix_scaling
+from calibwrap.calibrators.temperature import Temperature, fit_temperature
+from calibwrap.calibrators.vector_scaling import VectorScaling, fit_vector_scaling
+from calibwrap.errors import InputError, SavedFileError
+from calibwrap.scores import OptionScores
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """One fit: what to call, and what it wants beside the scores."""
+
+    name: str
+    """Name of the method, as in `lm.fit(method=...)`."""
+    fit: Callable[..., Calibrator]
+    """Takes the scores and one more: the answers, or the reference's scores."""
+    needs_answers: bool = False
+    """Whether the one more is the right answers."""
+    needs_reference: bool = False
+    """Whether the one more is the reference model's scores."""
+
+    def __call__(
+        self,
+        scores: OptionScores | ArrayLike,
+        *,
+        answers: ArrayLike | None = None,
+        reference: OptionScores | ArrayLike | None = None,
+        **options: Any,
+    ) -> Calibrator:
+        """Return the calibrator fitted on `scores` and what this fit needs; `options` go to it untouched.
+
+        Raises:
+            InputError: what it needs was not given. What it does not need is not looked at.
+
+        >>> FITS["temperature"]([[4.0, 0.0]] * 4, answers=[0, 0, 0, 1]).kind
+        'temperature'
+        """
+        needed = answers if self.needs_answers else reference
+        if needed is None:
+            what = "the right answers of all questions" if self.needs_answers else "a reference model (reference=...)"
+            raise InputError(f"method={self.name!r} needs {what}.")
+        return self.fit(scores, needed, **options)
+
+
+FITS: Mapping[str, FitSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            FitSpec("daca", fit_daca, needs_reference=True),
+            FitSpec("matrix", fit_matrix_scaling, needs_answers=True),
+            FitSpec("naive-kl", fit_naive_kl, needs_reference=True),
+            FitSpec("temperature", fit_temperature, needs_answers=True),
+            FitSpec("vector", fit_vector_scaling, needs_answers=True),
+        )
+    }
+)
+"""Every fit by name."""
+
+KINDS: Mapping[str, type[Calibrator]] = MappingProxyType(
+    {one.kind: one for one in (Chain, Identity, MatrixScaling, Temperature, VectorScaling)}
+)
+"""Every calibrator of this package by its `kind`, the name in saved files."""
+
+ENTRY_POINTS = "calibwrap.calibrators"
+"""Entry-point group where other packages list their calibrator classes under their `kind`."""
+
+
+def fit_named(method: str) -> FitSpec:
+    """Return the fit called `method`.
+
+    Raises:
+        InputError: there is none; the message names the nearest and lists all.
+
+    >>> fit_named("daca").needs_reference
+    True
+    """
+    if method not in FITS:
+        raise InputError(_unknown("method", method, FITS))
+    return FITS[method]
+
+
+def calibrator_class(kind: str) -> type[Calibrator]:
+    """Return the class of calibrators of this `kind`; other packages' are looked up when it is none of ours.
+
+    Raises:
+        SavedFileError: nobody knows the kind, or the package that lists it fails to import.
+
+    >>> calibrator_class("temperature").__name__
+    'Temperature'
+    """
+    if kind in KINDS:
+        return KINDS[kind]
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS, name=kind):
+        try:
+            found = point.load()
+        except Exception as error:
+            raise SavedFileError(
+                f"The calibrator {kind!r} of {point.value!r} could not be imported: {error}"
+            ) from error
+        if isinstance(found, type) and issubclass(found, Calibrator):
+            return found
+        raise SavedFileError(f"The entry point {kind!r} must be a class of Calibrator. Got {point.value!r}.")
+    raise SavedFileError(f"{_unknown('kind', kind, KINDS)} Install the package that brings it, or update calibwrap.")
+
+
+def _unknown(what: str, name: object, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {what} {name!r}.{hint} There are {', '.join(sorted(known))}."
