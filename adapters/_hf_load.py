@@ -1,0 +1,127 @@
+"""Opening a model with Transformers: a directory, a hub id or a GGUF file; broken ones are told in one sentence."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from calibwrap.adapters._shared import hash_file, hash_texts
+from calibwrap.errors import InputError, ModelError, need
+
+_FOR_TOKENIZER = (
+    "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token", "trust_remote_code",
+)  # fmt: skip
+"""Options that say where a repository is; the tokenizer is looked for in the same place."""
+
+
+def load_pair(target: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the model and the tokenizer at `target`.
+
+    Raises:
+        ModelError: nothing there, cut off, corrupt, of an unknown architecture, or without some of its weights.
+        InputError: a model without a tokenizer.
+    """
+    path = Path(target)
+    if path.suffix.lower() == ".gguf":
+        check_gguf(path)
+        place, file = str(path.parent), {"gguf_file": path.name}
+        options = {"dtype": need("torch", feature="loading a model", extra="hf").float32, **options}
+    else:
+        if looks_like_path(target) and not path.is_dir():
+            raise ModelError(f"There is no model directory '{target}': give a directory, a .gguf file or a hub id.")
+        place, file = target, {}
+    return _model(target, place, {**file, **options}), _tokenizer(target, place, {**file, **options})
+
+
+def looks_like_path(target: str) -> bool:
+    """Return whether `target` names a place on the disk rather than a repository OWNER/NAME.
+
+    >>> looks_like_path("./model"), looks_like_path("owner/name")
+    (True, False)
+    """
+    return Path(target).exists() or target.startswith((".", "/", "~")) or os.sep != "/" or target.count("/") > 1
+
+
+def _model(target: str, place: str, options: Mapping[str, Any]) -> Any:
+    need("torch", feature="the 'hf' runtime", extra="hf")
+    transformers = need("transformers", feature="the 'hf' runtime", extra="hf")
+    from safetensors import SafetensorError
+
+    try:
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(place, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise ModelError(
+            f"Transformers could not open the model '{target}' ({_first_line(error)}): check the name, fetch the files "
+            "again if they are incomplete, or use a model of a supported architecture."
+        ) from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ModelError(
+            f"The model '{target}' lacks {len(missing)} weights, such as '{missing[0]}', and would answer at random "
+            "there: load a complete causal language model."
+        )
+    return model
+
+
+def _tokenizer(target: str, place: str, options: Mapping[str, Any]) -> Any:
+    transformers = need("transformers", feature="the 'hf' runtime", extra="hf")
+    kept = {name: value for name, value in options.items() if name in (*_FOR_TOKENIZER, "gguf_file")}
+    try:
+        return transformers.AutoTokenizer.from_pretrained(place, **kept)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"No tokenizer could be opened at '{target}' ({_first_line(error)}): save one there with "
+            "tokenizer.save_pretrained(...), or pass a loaded pair: Transformers(model, tokenizer)."
+        ) from error
+
+
+def check_gguf(path: Path) -> None:
+    """Return nothing when the GGUF file is there and as long as its own table of tensors says.
+
+    Raises:
+        ModelError: absent, not a GGUF file, or cut off.
+        MissingExtra: the package gguf is not installed.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no file '{path}': give the path of a .gguf file that exists.")
+    gguf = need("gguf", feature="loading a .gguf file", extra="hf")
+    try:
+        tensors = gguf.GGUFReader(path).tensors
+    except (ValueError, IndexError, KeyError, OverflowError, OSError, MemoryError) as error:
+        raise ModelError(
+            f"The file '{path}' is not a whole GGUF file ({path.stat().st_size} bytes; {_first_line(error)}): fetch it "
+            "again and compare its SHA-256 with the publisher's."
+        ) from error
+    if not tensors:
+        raise ModelError(f"The file '{path}' holds no tensors: fetch it again, or give the file with the weights.")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".:")
+
+
+def revision_of(target: str, model: Any) -> str:
+    """Return what tells these weights from others: the hub's commit, or a SHA-256 over the weights' files."""
+    path = Path(target)
+    if path.is_file():
+        return hash_file(path)
+    if path.is_dir():
+        files = sorted(file for pattern in ("*.safetensors", "*.bin") for file in path.glob(pattern))
+        return hash_texts(f"{file.name} {hash_file(file)}" for file in files)
+    return str(getattr(model.config, "_commit_hash", None) or "")
+
+
+def sampled_weights(model: Any) -> str:
+    """Return a hash over every 1000th value or so of each weight, for a model whose files nobody can vouch for.
+
+    Training moves nearly all weights, so a sample tells; to read all of a large model would take minutes.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        flat = weight.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 1000)].float().cpu().numpy()
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        digest.update(sample.tobytes())
+    return "sampled:" + digest.hexdigest()[:16]

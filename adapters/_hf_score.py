@@ -1,0 +1,195 @@
+"""Scoring given continuations: one prefix pass for all options of a prompt, batched across prompts.
+
+The prefixes of a few prompts are read together, padded on the right. Their cache rows are then copied for each option,
+and the options are read in a second pass behind them. Where an architecture's cache cannot be copied exactly, each
+option is read with its prompt in full. Both give the same numbers; only the time differs.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from calibwrap.adapters._hf_forward import BUDGET, Engine, Rows, forward, keep, pad_right
+from calibwrap.scores import TokenScores
+
+_OPTIONS_A_PROMPT = 4
+"""Rows of an option pass for each row of a prefix pass; only speed and memory depend on it."""
+
+_PASS_COST = 24
+"""Padding tokens that cost about as much as one more pass, which must read all weights again; only speed depends."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt, tokenised, with what each of its continuations adds."""
+
+    index: int
+    """Place among the prompts."""
+    prefix: list[int]
+    tails: list[list[int]]
+    """Each at least one token."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the prefix with the longest continuation."""
+        return len(self.prefix) + max(map(len, self.tails))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """One continuation to read."""
+
+    prompt: int
+    option: int
+    row: int
+    """Row of its prefix in the cache."""
+    ids: list[int]
+
+
+Parts = dict[tuple[int, int], list[Rows]]
+"""Pieces of the scores of each (prompt, option), in order."""
+
+
+def score(engine: Engine, jobs: Sequence[Job], top: int | None) -> list[list[TokenScores]]:
+    """Return the scores of all continuations of all jobs, in the order of the jobs."""
+    parts: Parts = {}
+    shared = [job for job in jobs if _can_share(engine, job)]
+    for group in groups(engine, shared):
+        score_group(engine, group, top, parts)
+    rest = [job for job in jobs if not _can_share(engine, job)]
+    score_in_full(engine, rest, top, parts)
+    return [[_joined(parts[job.index, option], tail) for option, tail in enumerate(job.tails)] for job in jobs]
+
+
+def _can_share(engine: Engine, job: Job) -> bool:
+    """Return whether one prefix pass pays and is exact: several options, a copyable cache, nothing forgotten."""
+    fits = engine.window is None or job.longest <= engine.window
+    return engine.can_repeat and fits and len(job.tails) > 1
+
+
+def groups(engine: Engine, jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Yield jobs whose prefixes are read together, similar lengths side by side.
+
+    Without explicit positions, or where padding would push a token out of a window, only what is exact goes together.
+    """
+    group: list[Job] = []
+    for job in sorted(jobs, key=lambda job: len(job.prefix)):
+        width = max(len(tail) for one in (*group, job) for tail in one.tails)
+        exact = engine.takes_positions or not group or len(group[0].prefix) == len(job.prefix)
+        exact = exact and (engine.window is None or len(job.prefix) + width <= engine.window)
+        if group and (len(group) == engine.batch_size or not exact):
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group
+
+
+def score_group(engine: Engine, group: Sequence[Job], top: int | None, parts: Parts) -> None:
+    """Add the scores of a group of jobs to `parts`: one pass over the prefixes, then the options behind them."""
+    cache = DynamicCache(config=engine.model.config)
+    ids, mask = pad_right([job.prefix for job in group], engine.device)
+    logits = forward(engine, ids, mask, [(row, len(job.prefix) - 1) for row, job in enumerate(group)], cache)
+    tails = [
+        Tail(job.index, option, row, tail) for row, job in enumerate(group) for option, tail in enumerate(job.tails)
+    ]
+    first = keep(logits, [tail.row for tail in tails], [tail.ids[0] for tail in tails], top)
+    for position, tail in enumerate(tails):
+        parts[tail.prompt, tail.option] = [_slice(first, position, position + 1)]
+    longer = [tail for tail in tails if len(tail.ids) > 1]
+    for chunk in alike(longer, len(group) * _OPTIONS_A_PROMPT):
+        score_tails(engine, cache, mask, chunk, top, parts)
+
+
+def alike(tails: Sequence[Tail], size: int) -> Iterator[list[Tail]]:
+    """Yield at most `size` continuations at a time, of lengths so alike that padding costs less than another pass."""
+    chunk: list[Tail] = []
+    for tail in sorted(tails, key=lambda tail: len(tail.ids)):
+        added = len(chunk) * (len(tail.ids) - len(chunk[-1].ids)) if chunk else 0
+        if chunk and (len(chunk) == size or added > _PASS_COST):
+            yield chunk
+            chunk = []
+        chunk.append(tail)
+    if chunk:
+        yield chunk
+
+
+def score_tails(
+    engine: Engine, prefix: DynamicCache, prefix_mask: Any, tails: Sequence[Tail], top: int | None, parts: Parts
+) -> None:
+    """Add the scores of all but the first token of `tails`, read behind copies of their prefixes' cache rows.
+
+    The shared cache itself is never extended. Long continuations are read in pieces, so that the logits fit the budget.
+    """
+    rows = torch.tensor([tail.row for tail in tails], device=engine.device)
+    cache = _copied_rows(prefix, rows)
+    ids, own = pad_right([tail.ids[:-1] for tail in tails], engine.device)
+    past = prefix_mask[rows]
+    step = max(1, BUDGET // (engine.vocabulary * len(tails)))
+    for start in range(0, ids.shape[1], step):
+        stop = min(start + step, ids.shape[1])
+        wanted = [
+            (row, place - start)
+            for row, tail in enumerate(tails)
+            for place in range(start, min(stop, len(tail.ids) - 1))
+        ]
+        mask = torch.cat([past, own[:, :stop]], dim=1)
+        logits = forward(engine, ids[:, start:stop], mask, wanted, cache)
+        chosen = [tails[row].ids[start + place + 1] for row, place in wanted]
+        _distribute(keep(logits, range(len(wanted)), chosen, top), wanted, tails, parts)
+
+
+def _distribute(kept: Rows, wanted: Sequence[tuple[int, int]], tails: Sequence[Tail], parts: Parts) -> None:
+    """Hand out rows that are sorted by continuation."""
+    begin = 0
+    for end in range(1, len(wanted) + 1):
+        if end == len(wanted) or wanted[end][0] != wanted[begin][0]:
+            tail = tails[wanted[begin][0]]
+            parts.setdefault((tail.prompt, tail.option), []).append(_slice(kept, begin, end))
+            begin = end
+
+
+def _copied_rows(cache: DynamicCache, rows: Any) -> DynamicCache:
+    """Return a cache of the given rows of another one, which stays as it is."""
+    copied = copy.copy(cache)
+    copied.layers = [copy.copy(layer) for layer in cache.layers]
+    copied.batch_select_indices(rows)
+    return copied
+
+
+def score_in_full(engine: Engine, jobs: Sequence[Job], top: int | None, parts: Parts) -> None:
+    """Add the scores of `jobs`, each continuation read together with its whole prompt."""
+    sizes = {job.index: len(job.prefix) for job in jobs}
+    tails = [Tail(job.index, option, 0, job.prefix + tail) for job in jobs for option, tail in enumerate(job.tails)]
+    for chunk in alike(tails, engine.batch_size):
+        ids, mask = pad_right([tail.ids[:-1] for tail in chunk], engine.device)
+        wanted = [
+            (row, place) for row, tail in enumerate(chunk) for place in range(sizes[tail.prompt] - 1, len(tail.ids) - 1)
+        ]
+        step = max(1, BUDGET // engine.vocabulary)
+        for start in range(0, len(wanted), step):
+            part = wanted[start : start + step]
+            chosen = [chunk[row].ids[place + 1] for row, place in part]
+            kept = keep(forward(engine, ids, mask, part), range(len(part)), chosen, top)
+            _distribute(kept, part, chunk, parts)
+
+
+def _slice(rows: Rows, start: int, stop: int) -> Rows:
+    ids = None if rows.ids is None else rows.ids[start:stop]
+    return Rows(rows.chosen_logprob[start:stop], rows.log_z[start:stop], rows.logprobs[start:stop], ids)
+
+
+def _joined(pieces: Sequence[Rows], tail: Sequence[int]) -> TokenScores:
+    ids = [piece.ids for piece in pieces if piece.ids is not None]
+    return TokenScores(
+        np.concatenate([piece.logprobs for piece in pieces]),
+        ids=np.concatenate(ids) if ids else None,
+        chosen=np.array(tail, dtype=np.int64),
+        chosen_logprob=np.concatenate([piece.chosen_logprob for piece in pieces]),
+        log_z=np.concatenate([piece.log_z for piece in pieces]),
+    )
