@@ -24,6 +24,16 @@ def lock_of(llama: Any) -> threading.RLock:
     return _LOCKS.setdefault(llama, threading.RLock())
 
 
+def check_open(llama: Any) -> None:
+    """Return nothing when the native context is there; the caller holds the lock.
+
+    Raises:
+        ModelError: it was closed; llama.cpp would crash the process.
+    """
+    if llama.ctx is None:
+        raise ModelError("The llama.cpp model was closed; load it again.")
+
+
 class Engine:
     """Decodes token ids and hands out copies of the logits; the caller holds `lock`.
 
@@ -44,15 +54,6 @@ class Engine:
             raise ModelError(
                 f"{llama.model_path} keeps no memory of a text, as embedding models do; load a model that generates."
             )
-
-    def check_open(self) -> None:
-        """Return nothing when the native context is there.
-
-        Raises:
-            ModelError: it was closed; llama.cpp would crash the process.
-        """
-        if self.llama.ctx is None:
-            raise ModelError("The llama.cpp model was closed; load it again.")
 
     def next_row(self, ids: Sequence[int]) -> Row:
         """Return the logits after `ids`; what the context already holds of them is not decoded again.
@@ -76,7 +77,7 @@ class Engine:
 
     def resume(self, ids: Sequence[int], at_most: int) -> int:
         """Return how many leading `ids` the context now holds, `at_most` this many, everything else forgotten."""
-        self.check_open()
+        check_open(self.llama)
         held = self.llama.n_tokens
         length = max(0, min(held, at_most, len(ids)))
         differ = np.flatnonzero(self.llama.input_ids[:length] != np.asarray(ids[:length], dtype=np.intc))
@@ -101,7 +102,7 @@ class Engine:
 
     def rows(self, ids: Sequence[int], wanted: int) -> Iterator[Row]:
         """Decode `ids` after what the context holds; yield the logits of the last `wanted` of them, each a copy."""
-        self.check_open()
+        check_open(self.llama)
         first, start = len(ids) - wanted, 0
         while start < len(ids):
             stop = min(start + self._n_batch, max(first, start) + MAX_ROWS, len(ids))

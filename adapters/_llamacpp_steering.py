@@ -57,7 +57,7 @@ class Steering:
         """Return calibrated log-probabilities for the sampler; a failure is kept, since here it would be lost."""
         self._calls += 1
         try:
-            changed = steered(self._calibrator, log_softmax(logits))
+            changed = steered(self._calibrator, log_softmax(logits)).copy()
             for token, added in self._bias.items():
                 changed[token] += added
             return changed.astype(np.float32)

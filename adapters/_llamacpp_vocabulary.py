@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from calibwrap.adapters._llamacpp_engine import check_open, lock_of
 from calibwrap.errors import CapabilityError, InputError, need
 from calibwrap.questions import Chat, Prompt
 
@@ -18,6 +19,7 @@ class Vocabulary:
     def __init__(self, llama: Any) -> None:
         """Hold the vocabulary and the chat template of `llama`."""
         self._llama = llama
+        self._lock = lock_of(llama)
         self._api = need("llama_cpp", feature="the llama.cpp adapter", extra="llama-cpp")
         self._vocab = self._api.llama_model_get_vocab(llama.model)
         self._adds_bos = bool(self._api.llama_vocab_get_add_bos(self._vocab))
@@ -77,7 +79,9 @@ class Vocabulary:
 
     def entries(self) -> list[bytes]:
         """Return the text of every entry as the file has it, in the order of ids."""
-        return [self._entry(token) for token in range(self.size)]
+        with self._lock:
+            check_open(self._llama)
+            return [self._entry(token) for token in range(self.size)]
 
     def _entry(self, token: int) -> bytes:
         return bytes(self._api.llama_vocab_get_text(self._vocab, token) or b"")
@@ -87,7 +91,9 @@ class Vocabulary:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError(f"A prompt must be valid Unicode text. Got a lone surrogate: {error}.") from error
-        return [int(token) for token in self._llama.tokenize(data, add_bos=False, special=special)]
+        with self._lock:
+            check_open(self._llama)
+            return [int(token) for token in self._llama.tokenize(data, add_bos=False, special=special)]
 
     def _compiled(self) -> Any:
         """Return the runtime's own Jinja renderer for the file's template, named tokens included."""

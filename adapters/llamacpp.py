@@ -4,11 +4,13 @@ Nothing of llama-cpp-python's own `logprobs=` is used: it needs `logits_all=True
 tokens by text, and shifts the scores of a prompt by one where the model has no BOS token.
 """
 
+import contextlib
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from calibwrap.adapters._llamacpp_engine import Engine, Row
+from calibwrap.adapters._llamacpp_engine import Engine, Row, check_open
 from calibwrap.adapters._llamacpp_files import check_gguf, file_hash, number_format
 from calibwrap.adapters._llamacpp_scores import drawer, given_scores, joined, token_scores
 from calibwrap.adapters._llamacpp_steering import check_token_level, logits_processor
@@ -47,8 +49,7 @@ class LlamaCpp(Adapter):
         api = need("llama_cpp", feature="the llama.cpp adapter", extra="llama-cpp")
         if not isinstance(llama, api.Llama):
             raise InputError(f"'llama' must be a llama_cpp.Llama. Got {type(llama).__name__}.")
-        if llama.ctx is None:
-            raise ModelError("The llama.cpp model was closed; load it again.")
+        check_open(llama)
         self.llama = llama
         self._owned = False
         self._engine = Engine(llama)
@@ -80,8 +81,11 @@ class LlamaCpp(Adapter):
         api = need("llama_cpp", feature="the llama.cpp adapter", extra="llama-cpp")
         path = Path(target)
         check_gguf(path)
+        settings = {"n_ctx": DEFAULT_CONTEXT, "verbose": False, **options}
+        noise = contextlib.nullcontext() if settings["verbose"] else contextlib.redirect_stderr(io.StringIO())
         try:
-            llama = api.Llama(str(path), **{"n_ctx": DEFAULT_CONTEXT, "verbose": False, **options})
+            with noise:  # warnings of the native library come through Python's stderr even when it is not verbose
+                llama = api.Llama(str(path), **settings)
         except (ValueError, RuntimeError, AssertionError) as error:
             raise ModelError(
                 f"llama.cpp could not load {path} ({path.stat().st_size} bytes): the file is cut off, or of a kind "
@@ -172,7 +176,6 @@ class LlamaCpp(Adapter):
 
     def fingerprint(self) -> Provenance:
         """Return file name, SHA-256, quantisation with cache types, and hashes of tokenizer and template."""
-        self._engine.check_open()
         path = Path(self.llama.model_path)
         template = self._vocabulary.template
         return Provenance(
@@ -193,7 +196,6 @@ class LlamaCpp(Adapter):
     def _contexts(self, prompts: Sequence[Prompt], room: int) -> list[list[int]]:
         """Return the ids of all prompts, each with `room` tokens left in the context."""
         check_prompts(prompts)
-        self._engine.check_open()
         contexts = [self._vocabulary.read(prompt) for prompt in prompts]
         for index, context in enumerate(contexts):
             what = f"'prompts[{index}]'" + (" with a first answer token" if room else "")
@@ -214,7 +216,6 @@ class LlamaCpp(Adapter):
         """Return the ids that all continuations of a prompt share, and what each adds."""
         if isinstance(continuations, str) or not all(isinstance(text, str) and text for text in continuations):
             raise InputError(f"Each prompt needs a list of texts, none empty. Got {continuations!r}.")
-        self._engine.check_open()
         joints = [self._vocabulary.read(prompt, text) for text in continuations]
         for joint in joints:
             check_length(len(joint), self._context_length, "A prompt with its continuation")
