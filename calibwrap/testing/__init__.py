@@ -2,20 +2,32 @@
 
 from calibwrap.testing.adapter_checks import ADAPTER_CHECKS, adapter_checks
 from calibwrap.testing.adapter_probe import AdapterProbe
+from calibwrap.testing.calibrator_checks import CALIBRATOR_CHECKS, CalibratorProbe, calibrator_checks
 from calibwrap.testing.checks import Check, CheckFailed, NotApplicable, run_checks
+from calibwrap.testing.decoder_checks import DECODER_CHECKS, DecoderProbe, decoder_checks
+from calibwrap.testing.fit_checks import FIT_CHECKS, FitProbe, fit_checks
 from calibwrap.testing.toy import ToyAdapter, ToyModel
 from calibwrap.testing.toy_questions import exact_ece, option_logprobs, toy_pair, toy_questions
 
 __all__ = [
     "ADAPTER_CHECKS",
+    "CALIBRATOR_CHECKS",
+    "DECODER_CHECKS",
+    "FIT_CHECKS",
     "AdapterProbe",
+    "CalibratorProbe",
     "Check",
     "CheckFailed",
+    "DecoderProbe",
+    "FitProbe",
     "NotApplicable",
     "ToyAdapter",
     "ToyModel",
     "adapter_checks",
+    "calibrator_checks",
+    "decoder_checks",
     "exact_ece",
+    "fit_checks",
     "option_logprobs",
     "run_checks",
     "toy_pair",

@@ -6,8 +6,7 @@ wrong, and `NotApplicable` when the part does not claim the ability. No test fra
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +15,7 @@ from calibwrap.errors import CalibwrapError, InputError
 
 Probe = TypeVar("Probe")
 Result = TypeVar("Result")
+_FAILED = "failed: "
 
 
 class CheckFailed(AssertionError):
@@ -26,16 +26,13 @@ class NotApplicable(Exception):
     """A check has nothing to look at in this part; the message says why."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """What one check found."""
+class Check(NamedTuple):
+    """What one check found; a list of them makes a dictionary."""
 
     name: str
     """Name of the check function."""
-    outcome: Literal["passed", "failed", "not applicable", "exempt"]
-    """"exempt" is a failure that was announced, with its reason."""
-    detail: str = ""
-    """The failure's message, or the reason of the other outcomes."""
+    outcome: str
+    """"passed", "not applicable: REASON", or "exempt: REASON" for a failure that was announced."""
 
 
 def run_checks(
@@ -52,7 +49,7 @@ def run_checks(
     >>> def check_positive(number: float) -> None:
     ...     expect(number > 0, f"Expected a positive number. Got {number}.")
     >>> run_checks("two", [check_positive], 2.0)
-    [Check(name='check_positive', outcome='passed', detail='')]
+    [Check(name='check_positive', outcome='passed')]
     """
     exempt = exempt or {}
     names = [check.__name__ for check in checks]
@@ -60,35 +57,28 @@ def run_checks(
         if name not in names:
             near = difflib.get_close_matches(name, names) or names
             raise InputError(f"'exempt' names the check {name!r}, which does not exist. Near: {', '.join(near)}.")
-    found = [_judged(_run(check, probe), exempt) for check in checks]
-    failed = [check for check in found if check.outcome == "failed"]
+    found = [Check(check.__name__, _outcome(check, probe, exempt.get(check.__name__))) for check in checks]
+    failed = [check for check in found if check.outcome.startswith(_FAILED)]
     if failed:
-        lines = "\n".join(f"- {check.name}: {check.detail}" for check in failed)
+        lines = "\n".join(f"- {check.name}: {check.outcome.removeprefix(_FAILED)}" for check in failed)
         raise CheckFailed(f"{who} fails {len(failed)} of {len(found)} checks:\n{lines}")
     return found
 
 
-def _run(check: Callable[[Probe], None], probe: Probe) -> Check:
+def _outcome(check: Callable[[Probe], None], probe: Probe, exemption: str | None) -> str:
     try:
         check(probe)
     except NotApplicable as reason:
-        return Check(check.__name__, "not applicable", str(reason))
+        return f"not applicable: {reason}"
     except CheckFailed as failure:
-        return Check(check.__name__, "failed", str(failure))
+        message = str(failure)
     except Exception as error:  # a plug-in may break in any way; the report must go on to the other checks
-        return Check(
-            check.__name__, "failed", f"Expected an answer or a named error. Got {type(error).__name__}: {error}"
-        )
-    return Check(check.__name__, "passed")
-
-
-def _judged(check: Check, exempt: Mapping[str, str]) -> Check:
-    reason = exempt.get(check.name)
-    if reason is None or check.outcome == "not applicable":
-        return check
-    if check.outcome == "failed":
-        return Check(check.name, "exempt", reason)
-    return Check(check.name, "failed", f"It is exempt ({reason}) and passes: take it out of 'exempt'.")
+        message = f"Expected an answer or a named error. Got {type(error).__name__}: {error}"
+    else:
+        if exemption is None:
+            return "passed"
+        return f"{_FAILED}It is exempt ({exemption}) and passes: take it out of 'exempt'."
+    return f"{_FAILED}{message}" if exemption is None else f"exempt: {exemption}"
 
 
 def expect(condition: object, message: str) -> None:
