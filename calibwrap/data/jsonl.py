@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ SHOWN = 5
 """How many broken rows one error names."""
 _GZIP = b"\x1f\x8b"
 _UTF8_MARK = b"\xef\xbb\xbf"
+_LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -133,6 +135,10 @@ def _question(line: bytes, number: int) -> Question:
         raise QuestionError(f"is JSON that cannot be read: {error}.") from error
     if not isinstance(row, dict):
         raise QuestionError(f"must be a JSON object. Got {type(row).__name__}.")
+    if b"\\u" in line and _LONE_SURROGATE.search(json.dumps(row, ensure_ascii=False)):
+        raise QuestionError(
+            "holds one half of a surrogate pair, such as \\ud800, which is no character. Mend the text."
+        )
     return question_from_row(row, f"line-{number}")
 
 

@@ -63,6 +63,8 @@ def _read(source: str | Path, split: str, progress: Progress | None) -> list[Que
     """Return all questions of `source`."""
     if isinstance(source, str) and is_packaged(source):
         return read_packaged(source, split, progress)
+    if not isinstance(source, str | Path) or not str(source):
+        raise InputError(f"'source' must be a path or the name of a packaged set. Got {source!r}.")
     path = Path(source)
     if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES):
         return read_table(path, split)

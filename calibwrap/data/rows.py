@@ -92,10 +92,9 @@ def merge_repeated(options: Sequence[str], answer: int | None) -> tuple[list[str
     texts = [option.strip() for option in options]
     first = [index for index, text in enumerate(texts) if texts.index(text) == index]
     kept = [texts[index] for index in first]
-    in_range = answer is not None and 0 <= answer < len(texts)
-    if not in_range or answer is None:
-        return [options[index] for index in first], answer
-    return [options[index] for index in first], kept.index(texts[answer])
+    if answer is not None and 0 <= answer < len(texts):
+        answer = kept.index(texts[answer])
+    return [options[index] for index in first], answer
 
 
 def _canonical(row: Mapping[str, Any]) -> dict[str, Any]:

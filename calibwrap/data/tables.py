@@ -41,6 +41,7 @@ def read_table(path: Path, split: str = "") -> list[Question]:
     merged: list[str] = []
 
     def make(row: Mapping[str, Any], number: int) -> Question:
+        """Return the question of one row, and note where options became one."""
         fields = {field: row[column] for field, column in columns.items()}
         fields["answer"] = None if fields.get("answer") in (-1, "") else fields.get("answer")
         question = question_from_row(fields, f"row-{number}", merge=True)
