@@ -1,6 +1,6 @@
 """Speed of `metrics.ece` against torchmetrics, netcal and plain numpy, and of a stream of up to 1e8 rows.
 
-    python benchmarks/metrics_speed.py [--json FILE] [--rows 1000000] [--repeats 9] [--stream 1000000 10000000 100000000]
+    python benchmarks/metrics_speed.py [--json FILE] [--rows 1000000] [--repeats 9] [--stream 1000000 100000000]
 
 One thread, the same arrays for all, repeats interleaved; a ratio is taken within each repeat, so that a slow moment of
 the machine hits both sides. Streams run in a fresh process each, before anything heavy is imported here, since a child

@@ -66,3 +66,10 @@ def test_quantile_bins_hold_equally_many_distinct_values_and_never_part_ties():
     tied = metrics.reliability_curve([0.2] * 6 + [0.9] * 4, np.ones(10), n_bins=4, strategy="quantile")
     assert sorted(tied.count[tied.count > 0].tolist()) == [4, 6]
     assert quantile_edges(np.array([0.5, 0.5]), 3).tolist() == [0.5] * 4
+
+
+def test_a_value_on_a_quantile_edge_opens_the_upper_bin():
+    curve = metrics.reliability_curve([0.1, 0.2, 0.3, 0.4, 0.5], [0, 0, 1, 1, 1], n_bins=2, strategy="quantile")
+    assert curve.edges.tolist() == [0.1, 0.3, 0.5]
+    assert curve.count.tolist() == [2, 3]
+    assert curve.accuracy.tolist() == [0.0, 1.0]
