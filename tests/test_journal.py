@@ -86,7 +86,10 @@ def test_a_run_of_something_else_is_told_field_by_field(path):
 
 def test_tuples_in_a_header_are_what_json_makes_of_them(path):
     Journal.open(path, {"options": (1, 2)}, resume=False).close()
-    Journal.open(path, {"options": (1, 2)}, resume=True).close()
+    with Journal.open(path, {"options": (1, 2)}, resume=True) as journal:
+        assert journal.torn == 0
+    with pytest.raises(JournalError, match=r"options is \[1, 2\] in the journal and \[2, 1\] now"):
+        Journal.open(path, {"options": (2, 1)}, resume=True)
 
 
 @pytest.mark.parametrize("cut", range(1, 12))

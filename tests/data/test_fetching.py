@@ -84,7 +84,7 @@ def test_a_wheel_that_was_copied_into_the_cache_needs_no_network(seeded, offline
     assert kept_wheel(SMALL) == seeded
 
 
-def test_a_file_that_changed_after_it_was_verified_is_fetched_again(cache, small):
+def test_a_file_that_changed_after_it_was_verified_is_fetched_again(seeded, small):
     path = kept_wheel(SMALL)
     path.write_bytes(small[:-1] + b"!")
     assert kept_wheel(SMALL).read_bytes() == small
