@@ -8,6 +8,7 @@ template can be tried on it.
 `ToyAdapter` keeps the whole `Adapter` contract in plain steps: read it before you write an adapter of your own.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ BOS, END, SNOW, MAN, OTHER = 0, 1, 7, 8, 9
 """Ids of the begin and end tokens, of both halves of the snowman, and of whatever is unknown."""
 LETTER_IDS = [2, 3, 4]
 """Ids of the letters."""
+_IDS = {TOKENS[token]: token for token in range(END + 1, OTHER)}
+_PIECES = re.compile(b"|".join([*map(re.escape, sorted(_IDS, key=len, reverse=True)), b"."]), re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +77,9 @@ class ToyModel:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, the begin token first, longest token first."""
-        data, ids, at = text.encode("utf-8"), [BOS], 0
-        known = sorted(range(END + 1, OTHER), key=lambda token: -len(TOKENS[token]))
-        while at < len(data):
-            match = next((token for token in known if data.startswith(TOKENS[token], at)), OTHER)
-            ids += [OTHER, OTHER] if match == OTHER else [match]
-            at += 1 if match == OTHER else len(TOKENS[match])
+        ids = [BOS]
+        for piece in _PIECES.findall(text.encode("utf-8")):
+            ids += [_IDS[piece]] if piece in _IDS else [OTHER, OTHER]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -55,13 +55,16 @@ def option_logprobs(model: ToyModel, questions: Sequence[Question], template: Te
     >>> np.exp(rows).sum(axis=1).round(9).tolist()
     [1.0, 1.0]
     """
+    known: dict[tuple[str, str], float] = {}  # many questions share their prompt and options
     rows = []
     for question in questions:
         prompt = template.prompt(question, LETTERS)
         if not isinstance(prompt, str):
             raise InputError(f"'template' must be plain. Got {template.name!r}, which is a chat template.")
         texts = LETTERS[: len(question.options)] if template.shows_options else question.options
-        rows.append([model.sequence_logprob(prompt, template.separator + text) for text in texts])
+        pairs = [(prompt, template.separator + text) for text in texts]
+        known.update({pair: model.sequence_logprob(*pair) for pair in pairs if pair not in known})
+        rows.append([known[pair] for pair in pairs])
     return log_softmax(rows)
 
 
