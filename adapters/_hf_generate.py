@@ -178,10 +178,20 @@ def settings_in_force(sampling: Sampling, steer: Calibrator | None) -> dict[str,
         "calibrator": None,
     }
     if steer is not None:
-        values = {field.name: getattr(steer, field.name) for field in fields(steer)}  # type: ignore[arg-type]
-        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-        settings["calibrator"] = {"kind": steer.kind, **numbers}
+        settings["calibrator"] = numbers_of(steer)
     return settings
+
+
+def numbers_of(calibrator: Calibrator) -> dict[str, Any]:
+    """Return a calibrator's kind and its single numbers, those of the parts of a chain included."""
+    described: dict[str, Any] = {"kind": calibrator.kind}
+    for field in fields(calibrator):  # type: ignore[arg-type]  # every calibrator is a frozen dataclass
+        value = getattr(calibrator, field.name)
+        if isinstance(value, int | float):
+            described[field.name] = value
+        elif isinstance(value, tuple) and all(isinstance(part, Calibrator) for part in value):
+            described[field.name] = [numbers_of(part) for part in value]
+    return described
 
 
 def _run(
