@@ -26,7 +26,9 @@ COVERAGES = (0.25, 0.5, 0.75, 1.0)
 
 def named(section: Section, index: int) -> Markup:
     """Return the name of a series behind a dot of its colour."""
-    return join([tag("span", class_=f"swatch s{index % 4}"), section.series[index].name])
+    return tag(
+        "span", tag("span", class_=f"swatch s{index % 4}"), tag("span", section.series[index].name), class_="named"
+    )
 
 
 def tiles(section: Section, headlines: Sequence[Headline]) -> Markup:
@@ -72,7 +74,7 @@ def _spoken(name: str, figure: Figure) -> str:
 def figures_table(section: Section, headlines: Sequence[Headline]) -> Markup:
     """Return all figures of all states with their intervals, and the changes against the first state."""
     head: list[str] = ["Figure", *(named(section, index) for index in range(len(headlines)))]
-    head += [join(["Change: ", named(section, index + 1)]) for index in range(len(headlines) - 1)]
+    head += [join([named(section, index + 1), " ", tag("small", "change")]) for index in range(len(headlines) - 1)]
     rows: list[list[str]] = []
     for name in FIGURES:
         cells = [_cell(name, headline.figures[name]) for headline in headlines]
@@ -80,11 +82,9 @@ def figures_table(section: Section, headlines: Sequence[Headline]) -> Markup:
         rows.append([join([LABELS[name], " ", tag("small", f"better: {BETTER[name]}")]), *cells])
     luck = [_cell("ece", headline.chance) for headline in headlines]
     rows.append(["ECE that luck alone would give", *luck, *("" for _ in headlines[1:])])
-    return table(head, rows, f"Each figure with its 95% interval below it. {counted(_answered(section), 'question')}.")
-
-
-def _answered(section: Section) -> int:
-    return int(section.answered.sum())
+    asked = counted(int(section.answered.sum()), "question")
+    caption = f"Each figure over its 95% interval, {asked}. That of an ECE leans upwards: see “How to read this”."
+    return join([tag("p", caption, class_="soft"), table("Figures before and after", head, rows)])
 
 
 def _cell(name: str, figure: Figure, *, signed: bool = False) -> Markup:
@@ -109,14 +109,8 @@ def diagrams(section: Section) -> Markup:
     return join([_legend(), tag("div", *parts, class_="figures")])
 
 
-def _stated(section: Section, one: Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return confidence and correctness of the questions that have an answer."""
-    scores = one.scores.take(section.answered)
-    return np.minimum(scores.confidence, 1.0), scores.choice == section.answers
-
-
 def _curve(section: Section, one: Series) -> metrics.ReliabilityCurve:
-    return metrics.reliability_curve(*_stated(section, one), n_bins=BINS)
+    return metrics.reliability_curve(*section.stated(one), n_bins=BINS)
 
 
 def _shape(curve: metrics.ReliabilityCurve) -> str:
@@ -151,16 +145,16 @@ def _numbers(curve: metrics.ReliabilityCurve) -> Markup:
         ]
         for index in np.flatnonzero(curve.count).tolist()
     ]
-    shown = table(["Bin", "Questions", "Said", "Right", "95% interval"], rows, class_="numbers")
+    shown = table("Bins", ["Bin", "Questions", "Said", "Right", "95% interval"], rows, class_="numbers")
     return tag("details", tag("summary", "Numbers of this diagram"), shown)
 
 
 def risk_coverage(section: Section) -> Markup:
     """Return the risk-coverage curves of all states in one diagram, with the risk at four coverages as a table."""
-    curves = [metrics.risk_coverage_curve(*_stated(section, one)) for one in section.series]
+    curves = [metrics.risk_coverage_curve(*section.stated(one)) for one in section.series]
     names = [named(section, index) for index in range(len(curves))]
     rows = [
-        [f"the surest {share(part)}", *(f"{curve.risk[_at(curve, part)]:.1%} wrong" for curve in curves)]
+        [f"surest {share(part)}" if part < 1.0 else "all", *(f"{curve.risk[_at(curve, part)]:.1%}" for curve in curves)]
         for part in COVERAGES
     ]
     label = "Risk-coverage curve: share wrong when only the surest answers are kept"
@@ -169,10 +163,12 @@ def risk_coverage(section: Section) -> Markup:
         tag("figure", risk_coverage_diagram([(curve.coverage, curve.risk) for curve in curves], label)),
         tag(
             "div",
-            tag("ul", *(tag("li", name) for name in names), class_="legend"),
-            table(["Kept", *names], rows),
+            tag("p", "Share wrong among the answers kept:"),
+            table("Risk at four coverages", ["Kept", *names], rows),
             tag(
-                "p", "The dashed line is what keeping everything gives. Curves that coincide rank alike.", class_="soft"
+                "p",
+                "The dashed line is what keeping everything gives. Where curves coincide, the answers rank alike.",
+                class_="soft",
             ),
         ),
         class_="figures",

@@ -96,19 +96,23 @@ def _tendency(headline: Headline) -> str:
 def _verdict(first: Headline, other: Headline) -> str:
     """Return what one calibration did, worse and unclear results as plainly as good ones."""
     change = other.changes["ece"]
-    moved = f"ECE {_value(first, 'ece'):.3f} to {_value(other, 'ece'):.3f}"
+    moved = f"from {_value(first, 'ece'):.3f} to {_value(other, 'ece'):.3f}"
     began = f"After “{other.name}” it says {share(_value(other, 'mean_confidence'))} on average{_accuracy(other)}; "
     if change.low is None or change.high is None:
-        ending = f"{moved}; there is no interval for the change ({change.reason}), so nothing is shown."
+        ending = (
+            f"its calibration error (ECE) went {moved}, without an interval ({change.reason}): nothing is shown by it."
+        )
     else:
         reach = f"change {written('ece', change.value or 0.0, signed=True)}, 95% interval "
         reach += interval("ece", change, signed=True)
         if change.high < 0:
-            ending = f"its calibration is better: {moved} ({reach})."
+            ending = f"its calibration error (ECE) fell {moved} ({reach}): better."
         elif change.low > 0:
-            ending = f"its calibration is WORSE: {moved} ({reach}). Do not use this one."
+            ending = f"its calibration error (ECE) ROSE {moved} ({reach}): worse than no calibration."
         else:
-            ending = f"whether its calibration is better is not shown: {moved} ({reach}, which includes zero)."
+            ending = (
+                f"its calibration error (ECE) went {moved} ({reach}): that includes zero, so no difference is shown."
+            )
     return began + ending + _losses(other)
 
 
@@ -123,10 +127,14 @@ def _accuracy(other: Headline) -> str:
 def _losses(other: Headline) -> str:
     """Return which other figures clearly became worse: the calibration error alone can hide a loss."""
     directions = {"accuracy": -1.0, "brier": 1.0, "nll": 1.0}
-    names = {"accuracy": "accuracy", "brier": "Brier score", "nll": "log-likelihood"}
+    names = {"accuracy": "accuracy", "brier": "Brier score", "nll": "negative log-likelihood"}
     lost = []
     for name, sign in directions.items():
         change = other.changes[name]
         if change.low is not None and change.high is not None and min(sign * change.low, sign * change.high) > 0:
             lost.append(f"{names[name]} {written(name, change.value or 0.0, signed=True)}")
-    return f" But worse than before: {', '.join(lost)}." if lost else ""
+    if not lost:
+        return ""
+    error = other.changes["ece"]
+    opening = "Worse too" if error.low is not None and error.low > 0 else "But clearly worse"
+    return f" {opening}: {' and '.join(lost)}."

@@ -69,10 +69,12 @@ def own(text: str, limit: int = 400) -> Markup:
     return tag("bdi", flat if len(flat) <= limit else flat[:limit].rstrip() + "…")
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str = "", class_: str | None = None) -> Markup:
-    r"""Return a table that scrolls inside its own box; the first cell of each row is the row's header.
+def table(label: str, head: Iterable[str], rows: Iterable[Iterable[str]], class_: str | None = None) -> Markup:
+    r"""Return a table that scrolls inside its own box, named `label` for screen readers.
 
-    >>> "<th scope=\"row\">n</th>" in table(["", "raw"], [["n", "3"]])
+    The first cell of each row is the row's header; an empty text in `head` leaves its cell empty.
+
+    >>> "<th scope=\"row\">n</th>" in table("Counts", ["", "raw"], [["n", "3"]])
     True
     """
     columns = tag("tr", *(tag("th", cell, scope="col") if cell else tag("td") for cell in head))
@@ -80,5 +82,5 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str = "",
         tag("tr", *(tag("th", cell, scope="row") if index == 0 else tag("td", cell) for index, cell in enumerate(row)))
         for row in rows
     ]
-    title = tag("caption", caption) if caption else None
-    return tag("div", tag("table", title, tag("thead", columns), tag("tbody", *lines), class_=class_), class_="scroll")
+    shown = tag("table", tag("thead", columns), tag("tbody", *lines), class_=class_, aria_label=label)
+    return tag("div", shown, class_="scroll", role="region", aria_label=label, tabindex="0")

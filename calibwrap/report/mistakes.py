@@ -68,11 +68,14 @@ def _said(section: Section, question: Question, row: int, index: int, chosen: in
     """Return the confidence of one series, and its choice where that is another one."""
     scores = section.series[index].scores
     choice = int(scores.choice[row])
-    swatch = tag("span", class_=f"swatch s{index % 4}")
-    other = None if choice == chosen else join([" for ", own(question.options[choice], 80)])
-    return tag(
-        "span", swatch, tag("strong", share(float(scores.confidence[row]))), other, title=section.series[index].name
+    value = tag(
+        "span",
+        tag("span", class_=f"swatch s{index % 4}"),
+        tag("strong", share(float(scores.confidence[row]))),
+        class_="said",
     )
+    other = None if choice == chosen else join([" for ", own(question.options[choice], 80)])
+    return tag("span", value, other, title=section.series[index].name)
 
 
 def _pair(name: str, value: Markup) -> Sequence[Markup]:

@@ -71,7 +71,10 @@ def _card(name: str, fit: FitReport, index: int) -> Markup:
         ("method", fit.method),
         ("rows used", f"{fit.rows_used:,} of {fit.rows:,}"),
         ("both models agree", None if fit.agreement_rate is None else f"on {share(fit.agreement_rate)} of the rows"),
-        ("temperature, 95%", None if fit.interval is None else f"{fit.interval[0]:.3f} to {fit.interval[1]:.3f}"),
+        (
+            "temperature, 95% interval",
+            None if fit.interval is None else f"{fit.interval[0]:.3f} to {fit.interval[1]:.3f}",
+        ),
         ("objective", objective),
         ("search", _search(fit)),
         ("readout", fit.readout or None),
@@ -105,9 +108,9 @@ def origins(given: Mapping[str, Origin], sections: Sequence[Section]) -> Markup:
         keys = list(dict.fromkeys([*ROWS, *(key for model in models.values() for key in model)]))
         used = [key for key in keys if any(key in model for model in models.values())]
         rows = [[ROWS.get(key, key), *(own(model.get(key, "–")) for model in models.values())] for key in used]
-        parts.append(table(["", *models], rows, class_="provenance"))
+        parts.append(table("Models", ["", *models], rows, class_="provenance"))
     if facts:
-        parts.append(table(["Fact", "Value"], facts, class_="provenance"))
+        parts.append(table("Facts", ["Fact", "Value"], facts, class_="provenance"))
     return join(parts) if parts else tag("p", "Nothing was recorded about the model.", class_="soft")
 
 

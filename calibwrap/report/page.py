@@ -1,12 +1,12 @@
 """The report: one HTML file that needs nothing but itself."""
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
+from calibwrap.files import replacing
 from calibwrap.report.figures import diagrams, figures_table, histograms, risk_coverage, tiles
 from calibwrap.report.headline import Headline, sentences, summary
 from calibwrap.report.markup import Markup, join, tag
@@ -95,15 +95,8 @@ def write_report(
     """
     target = Path(path)
     page = render_report(title, sections, provenance=provenance, command=command, notes=notes, seed=seed)
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(page)
-        os.chmod(beside, 0o644)
-        os.replace(beside, target)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    with replacing(target) as part:
+        part.write_text(page, encoding="utf-8", newline="\n")
     return target
 
 

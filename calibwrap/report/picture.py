@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from calibwrap import metrics
+from calibwrap.files import replacing
 from calibwrap.errors import InputError, need
-from calibwrap.report.records import Section, Series
+from calibwrap.report.records import Section
 from calibwrap.report.words import counted, share
+from calibwrap.scores import Bools, Floats
 from calibwrap.summary import BINS
 
 BAR, OVER, UNDER, INK, GREY = "#b9c3d0", "#e69f00", "#56b4e9", "#1b1f24", "#555d68"
@@ -43,24 +45,30 @@ def reliability_picture(path: str | os.PathLike[str], section: Section, *, n_bin
     canvas = Canvas(figsize=(4.2 * wide, 5.2), layout="constrained")
     axes = canvas.subplots(2, wide, sharex="col", sharey="row", squeeze=False, height_ratios=[4, 1])
     for column, one in enumerate(section.series):
-        curve = _curve(section, one, n_bins)
-        _draw_reliability(axes[0, column], curve, one.name)
+        stated = section.stated(one)
+        curve = metrics.reliability_curve(*stated, n_bins=n_bins)
+        _draw_reliability(axes[0, column], curve)
+        axes[0, column].set_title(_heading(one.name, *stated, n_bins), fontsize=10)
         _draw_counts(axes[1, column], curve)
     axes[0, 0].set_ylabel("share that was right")
     axes[1, 0].set_ylabel("questions")
     metadata: dict[str, Any] = {"Date": None} if target.suffix == ".svg" else {}
-    canvas.savefig(target, dpi=dpi, metadata=metadata)
+    with replacing(target) as part:
+        canvas.savefig(part, dpi=dpi, metadata=metadata, format=target.suffix[1:])
     return target
 
 
-def _curve(section: Section, one: Series, n_bins: int) -> metrics.ReliabilityCurve:
-    """Return the curve of the questions that have an answer."""
-    scores = one.scores.take(section.answered)
-    return metrics.reliability_curve(np.minimum(scores.confidence, 1.0), scores.choice == section.answers, n_bins)
+def _heading(name: str, confidence: Floats, correct: Bools, n_bins: int) -> str:
+    """Return the name of a state and its main figures."""
+    error = metrics.ece(confidence, correct, n_bins=n_bins)
+    said = share(float(confidence.mean()))
+    return f"{name}\nECE {error:.3f}, says {said}, {counted(len(confidence), 'question')}"
 
 
-def _draw_reliability(axes: Any, curve: metrics.ReliabilityCurve, name: str) -> None:
+def _draw_reliability(axes: Any, curve: metrics.ReliabilityCurve) -> None:
     """Draw bars of the share right, the gaps, and the points with their intervals."""
+    from matplotlib.patches import Patch
+
     filled = curve.count > 0
     middle, width = (curve.edges[:-1] + curve.edges[1:])[filled] / 2, 0.92 * np.diff(curve.edges)[filled]
     right, said, gap = curve.accuracy[filled], curve.confidence[filled], curve.gap[filled]
@@ -69,13 +77,21 @@ def _draw_reliability(axes: Any, curve: metrics.ReliabilityCurve, name: str) -> 
     axes.bar(middle, right, width, color=BAR, zorder=1)
     axes.bar(middle, np.abs(gap), width, np.minimum(right, said), color=colours, alpha=0.55, zorder=2)
     axes.errorbar(
-        said, right, np.abs([right - low, high - right]), fmt="o", color=INK, markersize=4, linewidth=1, zorder=4
+        said,
+        right,
+        np.abs([right - low, high - right]),
+        fmt="o",
+        color=INK,
+        markersize=4,
+        linewidth=1,
+        zorder=4,
+        clip_on=False,
     )
     axes.plot([0, 1], [0, 1], linestyle="--", color=GREY, linewidth=1, zorder=3)
-    total = int(curve.count.sum())
-    error = float(np.sum(curve.count[filled] * np.abs(gap)) / total)
-    mean = float(np.sum(curve.count[filled] * said) / total)
-    axes.set_title(f"{name}\nECE {error:.3f}, says {share(mean)}, {counted(total, 'question')}", fontsize=10)
+    marks = [
+        Patch(color=colour, alpha=0.55, label=text) for colour, text in ((OVER, "too much"), (UNDER, "too little"))
+    ]
+    axes.legend(handles=marks, title="claims", loc="upper left", fontsize=8, title_fontsize=8, frameon=False)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
 

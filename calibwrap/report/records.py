@@ -8,7 +8,7 @@ import numpy as np
 from calibwrap.errors import InputError
 from calibwrap.provenance import FitReport
 from calibwrap.questions import Question
-from calibwrap.scores import Bools, Ints, OptionScores
+from calibwrap.scores import Bools, Floats, Ints, OptionScores
 
 
 @dataclass(frozen=True)
@@ -85,3 +85,8 @@ class Section:
     def answers(self) -> Ints:
         """(M,) indices of the right options of the M questions that have one."""
         return np.array([q.answer for q in self.questions if q.answer is not None], dtype=np.int64)
+
+    def stated(self, one: Series) -> tuple[Floats, Bools]:
+        """Return confidence and correctness (M,) of one series on the M questions that have an answer."""
+        scores = one.scores.take(self.answered)
+        return np.minimum(scores.confidence, 1.0), np.asarray(scores.choice == self.answers)
