@@ -1,0 +1,47 @@
+"""The command line: `calibwrap demo | check | ask | fit | evaluate | report`. Exit code 0, 1 (it failed), 2 (usage)."""
+
+import json
+import os
+import sys
+import warnings
+from typing import Any
+
+from calibwrap.errors import CalibwrapError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line on `sys.argv`; a failure is one clear sentence on standard error and exit code 1."""
+    # Read by the libraries when they load: their bars and notices would be drawn over ours.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from calibwrap.cli.app import app  # typer is loaded only when the command line runs
+
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except CalibwrapError as error:
+        _fail(str(error), type(error).__name__)
+    except KeyboardInterrupt:
+        _fail(
+            "Stopped. What was finished is in the journal; the same command with --resume goes on.", "Interrupted", 130
+        )
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away, as in `calibwrap ... | head`
+        sys.exit(1)
+
+
+def _fail(message: str, kind: str, code: int = 1) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": message, "type": kind}, ensure_ascii=False))
+    else:
+        print(f"Error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+    """Show calibwrap's own warnings as one line, and leave the libraries' deprecation notices out."""
+    if category.__module__.startswith("calibwrap") or not issubclass(category, (DeprecationWarning, FutureWarning)):
+        print(f"Warning: {message}", file=sys.stderr)

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from calibwrap.data.atomic import NO_SPACE, replacing
 from calibwrap.data.wheels import Wheel
 from calibwrap.errors import DownloadError
+from calibwrap.files import NO_SPACE, replacing
 
 Progress = Callable[[str], None]
 """Is told, in a few words, what is being done."""

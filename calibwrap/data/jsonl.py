@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibwrap.data.atomic import replacing
 from calibwrap.data.rows import question_from_row
 from calibwrap.errors import InputError, QuestionError
+from calibwrap.files import replacing
 from calibwrap.questions import Question
 
 SHOWN = 5

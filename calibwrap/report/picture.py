@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from calibwrap import metrics
-from calibwrap.files import replacing
 from calibwrap.errors import InputError, need
+from calibwrap.files import replacing
 from calibwrap.report.records import Section
 from calibwrap.report.words import counted, share
 from calibwrap.scores import Bools, Floats

@@ -1,0 +1,157 @@
+"""The commands and their options; each does its work in a file of its own, loaded when it runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="calibwrap",
+    help="A calibrated probability on every answer of a language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Spec = Annotated[
+    str, typer.Argument(help="RUNTIME:MODEL, such as hf:FOLDER or llama-cpp:FILE.gguf.", show_default=False)
+]
+Data = Annotated[str, typer.Option(help="Question file (JSONL), data set folder, or packaged set such as arc_easy.")]
+Split = Annotated[str, typer.Option(help="Split of a packaged set; its own default when empty.")]
+Limit = Annotated[int | None, typer.Option(help="Take this many questions only, drawn with --seed.", min=1)]
+Seed = Annotated[int, typer.Option(help="Seed of the draw of --limit and of the split into fit and held-out part.")]
+ReadoutName = Annotated[
+    str | None, typer.Option("--readout", help="label, continuation, continuation:token, each with :TEMPLATE at will.")
+]
+ReferenceReadout = Annotated[str | None, typer.Option(help="How the reference is read; per token by default.")]
+TemplateFile = Annotated[
+    Path | None, typer.Option("--template", help="JSON file with the fields of your own template.")
+]
+Reference = Annotated[str | None, typer.Option(help="Pre-trained model for fits without labels, RUNTIME:MODEL.")]
+CalibratorFile = Annotated[Path | None, typer.Option("--calibrator", help="Saved calibrator to use.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a calibrator that was fitted on another model or readout.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Option for the runtime, KEY=VALUE, as often as needed.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables and bars.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run of the same command ended.")]
+
+
+@app.command()
+def demo(
+    runtime: Annotated[str, typer.Option(help="hf, or llama-cpp where that is installed.")] = "hf",
+    out: Annotated[Path, typer.Option(help="Folder for journals, figures and the report.")] = Path("calibwrap-demo"),
+    questions: Annotated[int, typer.Option(help="Questions of each set; half fit, half are held out.", min=40)] = 500,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask every question again instead of resuming.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Calibrate a real packaged model on real questions, with labels and without; needs no model hub."""
+    from calibwrap.cli import demo as command
+
+    command.run(runtime, out, questions, fresh, as_json)
+
+
+@app.command()
+def check(
+    spec: Spec,
+    settings: Settings = None,
+    conformance: Annotated[
+        bool, typer.Option("--conformance", help="Also run the conformance checks of adapters; takes minutes on a CPU.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a model can give: capabilities, identity, and which readouts work."""
+    from calibwrap.cli import check as command
+
+    command.run(spec, settings, conformance, as_json)
+
+
+@app.command()
+def ask(
+    spec: Spec,
+    question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A possible answer; repeat it.")] = None,
+    context: Annotated[str, typer.Option(help="Text to read before the question.")] = "",
+    calibrator: CalibratorFile = None,
+    strict: Strict = False,
+    readout: ReadoutName = None,
+    template: TemplateFile = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Ask one question; with options, the answer has a probability for each."""
+    from calibwrap.cli import ask as command
+
+    command.run(spec, question, option or [], context, calibrator, strict, readout, template, settings, as_json)
+
+
+@app.command()
+def fit(
+    spec: Spec,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="File to write the calibrator to.")],
+    method: Annotated[
+        str, typer.Option(help="temperature, vector, matrix (labels); daca, naive-kl (--reference).")
+    ] = "temperature",
+    reference: Reference = None,
+    readout: ReadoutName = None,
+    reference_readout: ReferenceReadout = None,
+    template: TemplateFile = None,
+    split: Split = "",
+    limit: Limit = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Fit a calibrator on a question set and save it."""
+    from calibwrap.cli import fit as command
+
+    source = command.Source(data, split, limit, seed)
+    command.run(spec, source, out, method, reference, readout, reference_readout, template, settings, resume, as_json)
+
+
+@app.command()
+def evaluate(
+    spec: Spec,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.jsonl and report.html.")],
+    calibrator: CalibratorFile = None,
+    strict: Strict = False,
+    fit: Annotated[
+        list[str] | None, typer.Option(help="Fit on a share, measure on the rest; repeat for several.")
+    ] = None,
+    fit_share: Annotated[float, typer.Option(help="Share of the questions that fit.", min=0.0, max=1.0)] = 0.5,
+    reference: Reference = None,
+    readout: ReadoutName = None,
+    reference_readout: ReferenceReadout = None,
+    template: TemplateFile = None,
+    split: Split = "",
+    limit: Limit = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Run a model over a question set: figures with intervals, predictions, and a report to look at."""
+    from calibwrap.cli import evaluate as command
+    from calibwrap.cli.fit import Source
+
+    source = Source(data, split, limit, seed)
+    plan = command.Plan(tuple(fit or ()), fit_share, reference, readout, reference_readout, template)
+    command.run(spec, source, out, plan, calibrator, strict, settings, resume, as_json)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `calibwrap evaluate` wrote.", show_default=False)],
+    picture: Annotated[Path | None, typer.Option(help="Also write the reliability diagram to this PNG or SVG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write report.html again from the files of an evaluation."""
+    from calibwrap.cli import report as command
+
+    command.run(folder, picture, as_json)

@@ -1,0 +1,95 @@
+"""What the commands show people: progress bars, tables of figures; and what they print for machines."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from calibwrap.wrap import Progress
+
+SHOWN = ("accuracy", "mean_confidence", "ece", "brier", "nll", "auroc")
+"""Figures in the table on the terminal; all are in metrics.json and the report."""
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """Print a line for people, on standard error, so that standard output holds results only."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object for machines; NaN and infinity, which JSON does not know, are refused."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+@contextmanager
+def progress_bar(title: str, quiet: bool = False) -> Iterator[Progress]:
+    """Yield a function (done, in all) that draws a bar with the time that is left, on standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bar,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task(title, total=None)
+        first: list[int] = []
+
+        def show(done: int, total: int) -> None:
+            if not first:  # questions that a resumed run finds done must not count as speed
+                first.append(done)
+                bar.reset(task, total=total, completed=done)
+            bar.update(task, completed=done, total=total)
+
+        yield show
+
+
+def print_figures(title: str, series: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Print a table of figures with their 95 % intervals, one row a series."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not series:
+        return
+    names = [name for name in SHOWN if name in next(iter(series.values()))]
+    table = Table(title=title, title_justify="left", caption="95 % bootstrap intervals", caption_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(name.upper() if name in ("ece", "nll", "auroc") else name.replace("_", " "), justify="right")
+    for row, found in series.items():
+        table.add_row(row, *(_cell(found[name]) for name in names))
+    Console().print(table)
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None:
+        return "not defined"
+    text = f"{figure['value']:.3f}"
+    return text if figure["low"] is None else f"{text}\n[dim]{figure['low']:.3f}–{figure['high']:.3f}[/dim]"
+
+
+def print_pairs(title: str, pairs: Mapping[str, object]) -> None:
+    """Print a two-column table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in pairs.items():
+        table.add_row(name, str(value))
+    Console().print(table)

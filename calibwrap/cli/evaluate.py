@@ -1,0 +1,64 @@
+"""`calibwrap evaluate`: a model over a question set; figures, predictions and a report to look at."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibwrap.cli.console import print_figures, print_json, progress_bar, say
+from calibwrap.cli.fit import Source
+from calibwrap.cli.parts import open_model, read_readout
+from calibwrap.cli.report import section_of, write_page
+from calibwrap.evaluate import evaluate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to fit, and how to read."""
+
+    fit: tuple[str, ...]
+    share: float
+    reference: str | None
+    readout: str | None
+    reference_readout: str | None
+    template: Path | None
+
+
+def run(
+    spec: str,
+    source: Source,
+    out: Path,
+    plan: Plan,
+    calibrator: Path | None,
+    strict: bool,
+    settings: list[str] | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate and print the table of figures."""
+    questions = source.questions()
+    say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
+    lm = open_model(spec, settings, read_readout(plan.readout, plan.template), calibrator, strict)
+    reference = None if plan.reference is None else open_model(plan.reference)
+    with progress_bar("questions", as_json) as progress:
+        result = evaluate(
+            lm,
+            questions,
+            out,
+            fit=plan.fit,
+            reference=reference,
+            reference_readout=read_readout(plan.reference_readout, plan.template),
+            fit_share=plan.share,
+            seed=source.seed,
+            resume=resume,
+            progress=progress,
+        )
+    command = "calibwrap " + " ".join(sys.argv[1:])
+    page = write_page(
+        out / "report.html", f"{spec} on {source.data}", [section_of(source.data, result)], result, command
+    )
+    metrics = result.metrics()
+    if as_json:
+        print_json({**metrics, "out": str(out), "report": str(page)})
+        return
+    print_figures(f"{metrics['held_out']} held-out questions of {source.data}, {metrics['readout']}", metrics["series"])
+    say(f"Report: {page}")

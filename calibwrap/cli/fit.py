@@ -1,0 +1,99 @@
+"""`calibwrap fit`: questions in, one calibrator file out. Journalled beside the file, so that it can be resumed."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from calibwrap import saving
+from calibwrap.base import Calibrator, Readout
+from calibwrap.calibrators import Temperature, fit_named
+from calibwrap.cli.console import print_json, print_pairs, progress_bar, say
+from calibwrap.cli.parts import open_model, read_readout
+from calibwrap.data import load_questions
+from calibwrap.errors import InputError
+from calibwrap.evaluate import collect
+from calibwrap.questions import Question
+from calibwrap.scores import OptionScores
+from calibwrap.wrap import CalibratedLM, answers_of, default_reference_readout
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where questions come from."""
+
+    data: str
+    split: str = ""
+    limit: int | None = None
+    seed: int = 0
+
+    def questions(self) -> list[Question]:
+        """Return the questions; without a limit all of them, in the order of the file."""
+        return load_questions(self.data, split=self.split, limit=self.limit, seed=self.seed if self.limit else None)
+
+
+def run(
+    spec: str,
+    source: Source,
+    out: Path,
+    method: str,
+    reference: str | None,
+    readout: str | None,
+    reference_readout: str | None,
+    template: Path | None,
+    settings: list[str] | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Read the scores, fit, save, and print the report of the fit."""
+    plan = fit_named(method)
+    if plan.needs_reference != (reference is not None):
+        raise InputError(f"Method {method!r} {'needs' if plan.needs_reference else 'takes no'} --reference SPEC.")
+    questions = source.questions()
+    answers = answers_of(questions) if plan.needs_answers else None
+    say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
+    with open_model(spec, settings, read_readout(readout, template)) as lm:
+        journal = out.with_name(out.name + ".journal.jsonl")
+        with progress_bar("model", as_json) as progress:
+            scores = collect(lm, questions, journal, resume=resume, progress=progress)
+        if reference is None:
+            fitted = lm.fitted(method, scores, answers=answers)
+        else:
+            how = read_readout(reference_readout, template) or default_reference_readout(lm.readout)
+            fitted = _fit_to_reference(lm, scores, questions, method, reference, how, out, resume, as_json)
+        saving.save(fitted.calibrator, out, provenance=lm.adapter.fingerprint())
+    _print(fitted.calibrator, out, as_json)
+
+
+def _fit_to_reference(
+    lm: CalibratedLM,
+    scores: OptionScores,
+    questions: list[Question],
+    method: str,
+    reference: str,
+    how: Readout,
+    out: Path,
+    resume: bool,
+    as_json: bool,
+) -> CalibratedLM:
+    say(f"loading {reference}", as_json)
+    with open_model(reference) as other, progress_bar("reference", as_json) as progress:
+        journal = out.with_name(out.name + ".reference.jsonl")
+        others = collect(other, questions, journal, readout=how, resume=resume, progress=progress)
+        return lm.fitted(method, scores, reference=others, provenance=other.adapter.fingerprint())
+
+
+def _print(calibrator: Calibrator, out: Path, as_json: bool) -> None:
+    report = {} if calibrator.report is None else asdict(calibrator.report)
+    if as_json:
+        print_json({"file": str(out), "kind": calibrator.kind, **_numbers(calibrator), **report})
+        return
+    shown: dict[str, object] = {"kind": calibrator.kind, **_numbers(calibrator)}
+    wanted = ("rows", "rows_used", "agreement_rate", "objective_before", "objective_after", "interval", "at_bound")
+    shown |= {name.replace("_", " "): report[name] for name in wanted if report.get(name) not in (None, "")}
+    print_pairs(f"Saved to {out}", shown)
+    for note in report.get("notes", ()):
+        say(note)
+
+
+def _numbers(calibrator: Calibrator) -> dict[str, object]:
+    """Return the fitted number where there is a single one."""
+    return {"temperature": calibrator.value} if isinstance(calibrator, Temperature) else {}

@@ -1,0 +1,72 @@
+"""What several commands read from their options: models, templates, calibrators."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from calibwrap import saving
+from calibwrap.base import Readout
+from calibwrap.errors import InputError
+from calibwrap.questions import Template
+from calibwrap.readouts import find_readout
+from calibwrap.wrap import CalibratedLM, wrap
+
+
+def open_model(
+    spec: str,
+    settings: list[str] | None = None,
+    readout: Readout | None = None,
+    calibrator: Path | None = None,
+    strict: bool = False,
+) -> CalibratedLM:
+    """Return the wrapped model of a spec, with a saved calibrator if one is named."""
+    saved = None if calibrator is None else saving.load(calibrator)  # before the model, which takes longer to load
+    lm = wrap(spec, **parse_settings(settings or []))
+    lm = lm if saved is None else lm.with_calibrator(saved, strict=strict)
+    return lm if readout is None else CalibratedLM(lm.adapter, lm.calibrator, readout)
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Return KEY=VALUE texts as options; values are JSON where they parse as it, else text.
+
+    Raises:
+        InputError: a text without an equals sign.
+
+    >>> parse_settings(["n_ctx=512", "dtype=float32"])
+    {'n_ctx': 512, 'dtype': 'float32'}
+    """
+    options: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set expects KEY=VALUE. Got {text!r}.")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+def read_readout(name: str | None, template: Path | None) -> Readout | None:
+    """Return the readout that the options name, or None for the model's own default."""
+    if name is None and template is None:
+        return None
+    return find_readout(name or "continuation", None if template is None else read_template(template))
+
+
+def read_template(path: Path) -> Template:
+    """Return the template in a JSON file: an object whose names are the fields of `Template`.
+
+    Raises:
+        InputError: not readable, not JSON, or an unknown field.
+    """
+    known = {field.name for field in fields(Template)}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"The template {path} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict) or not set(content) <= known:
+        unknown = sorted(set(content) - known) if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"The template {path} must be an object with fields of {sorted(known)}. Got {unknown}.")
+    return Template(**{"name": path.stem, **content})

@@ -1,0 +1,102 @@
+"""`calibwrap report`: the page again, from the files of an evaluation; and the building of that page for others."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibwrap.cli.console import print_json, say
+from calibwrap.errors import InputError
+from calibwrap.evaluate import RAW, Evaluation
+from calibwrap.provenance import Provenance
+from calibwrap.questions import Question
+from calibwrap.report import Section, Series, reliability_picture, write_report
+from calibwrap.saving import load
+from calibwrap.scores import OptionScores
+
+NAMES = {
+    RAW: "as the model says it",
+    "temperature": "temperature scaling, with labels",
+    "daca": "DACA, without labels",
+    "naive-kl": "naive KL alignment, without labels",
+    "vector": "vector scaling, with labels",
+    "matrix": "matrix scaling, with labels",
+}
+"""What people read for the name of a series; an unknown one stands for itself."""
+
+
+def run(folder: Path, picture: Path | None, as_json: bool) -> None:
+    """Read the evaluation in `folder` and write its page again."""
+    result = read_evaluation(folder)
+    section = section_of(folder.name, result)
+    page = write_page(folder / "report.html", folder.name, [section], result, f"calibwrap report {folder.name}")
+    if picture is not None:
+        reliability_picture(picture, section)
+    if as_json:
+        print_json({"report": str(page), "picture": None if picture is None else str(picture)})
+    else:
+        say(f"Report: {page}")
+
+
+def section_of(title: str, result: Evaluation) -> Section:
+    """Return an evaluation's held-out part as a section of a report."""
+    questions, _ = result.part(RAW)
+    series = []
+    for name in result.scores:
+        calibrator = result.calibrators.get(name)
+        report = None if calibrator is None else calibrator.report
+        series.append(Series(NAMES.get(name, name), result.part(name)[1], report))
+    return Section(title, questions, tuple(series))
+
+
+def write_page(
+    path: Path, title: str, sections: Sequence[Section], result: Evaluation, command: str, notes: Sequence[str] = ()
+) -> Path:
+    """Write report.html and return its path."""
+    provenance = {"Model": result.provenance}
+    if result.reference is not None:
+        provenance["Reference"] = result.reference
+    write_report(path, title, sections, provenance=provenance, command=command, notes=notes)
+    return path
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Return the evaluation that `calibwrap evaluate` wrote to `folder`.
+
+    Raises:
+        InputError: files are missing or broken; says which.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        return _evaluation(folder, metrics, rows)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"{folder} does not hold a finished evaluation ({type(error).__name__}: {error}); pass the folder that "
+            "`calibwrap evaluate --out` wrote."
+        ) from error
+
+
+def _evaluation(folder: Path, metrics: dict[str, Any], rows: list[dict[str, Any]]) -> Evaluation:
+    questions = tuple(Question(r["prompt"], r["options"], r["answer"], r["id"], r["context"]) for r in rows)
+    scores = {name: _read_scores(rows, name, metrics["readout"]) for name in rows[0]["probabilities"]}
+    calibrators = {name: load(folder / f"calibrator-{name}.json") for name in scores if name != RAW}
+    reference = metrics["reference"]
+    return Evaluation(
+        questions,
+        np.array([row["part"] == "held-out" for row in rows]),
+        scores,
+        calibrators,
+        Provenance(**metrics["model"]),
+        None if reference is None else Provenance(**reference),
+    )
+
+
+def _read_scores(rows: list[dict[str, Any]], name: str, readout: str) -> OptionScores:
+    mass = [np.nan if row["label_mass"] is None else row["label_mass"] for row in rows]
+    with np.errstate(divide="ignore"):
+        logprobs = [np.log(row["probabilities"][name]).tolist() for row in rows]
+    return OptionScores.from_rows(logprobs, readout, mass)

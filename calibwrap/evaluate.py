@@ -1,0 +1,311 @@
+"""Run a model over a question set: journalled and resumable, split into fit and held-out parts, written as files.
+
+The model's raw scores go to a journal as they come; everything else (calibrators, figures, predictions) is worked out
+from the journal afterwards, so that a run that was killed loses nothing that it had finished.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibwrap import saving
+from calibwrap.base import Calibrator, Readout
+from calibwrap.calibrators import fit_named
+from calibwrap.errors import InputError, JournalError, QuestionError
+from calibwrap.files import replacing
+from calibwrap.journal import Journal
+from calibwrap.provenance import Provenance
+from calibwrap.questions import Question
+from calibwrap.readouts import find_readout
+from calibwrap.scores import Bools, OptionScores, join
+from calibwrap.summary import figures
+from calibwrap.wrap import CalibratedLM, Progress, answers_of, default_reference_readout
+
+RAW = "raw"
+"""Name of the uncalibrated series in predictions and metrics."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out of one model on one question set."""
+
+    questions: tuple[Question, ...]
+    """The N questions."""
+    held_out: Bools
+    """(N,) True where no fit has seen the question; figures count these only."""
+    scores: Mapping[str, OptionScores]
+    """Scores of all N questions by series: "raw" first, then one for each calibrator."""
+    calibrators: Mapping[str, Calibrator] = field(default_factory=dict)
+    """The calibrators by the same names."""
+    provenance: Provenance = field(default_factory=Provenance)
+    """The model."""
+    reference: Provenance | None = None
+    """The reference model, where a fit used one."""
+
+    def part(self, series: str) -> tuple[tuple[Question, ...], OptionScores]:
+        """Return the held-out questions and their scores in one series."""
+        rows = np.flatnonzero(self.held_out)
+        return tuple(self.questions[row] for row in rows), self.scores[series].take(rows)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what metrics.json holds: figures with intervals for each series, fits, and where they come from."""
+        held_out, _ = self.part(RAW)
+        known = all(question.answer is not None for question in held_out)
+        by_series = {name: figures(self.part(name)[1], answers_of(held_out)) for name in self.scores} if known else {}
+        return {
+            "questions": len(self.questions),
+            "held_out": len(held_out),
+            "readout": self.scores[RAW].readout,
+            "label_mass": _mean_or_none(self.scores[RAW].label_mass),
+            "series": {name: {key: asdict(f) for key, f in found.items()} for name, found in by_series.items()},
+            "fits": {name: None if c.report is None else asdict(c.report) for name, c in self.calibrators.items()},
+            "model": asdict(self.provenance),
+            "reference": None if self.reference is None else asdict(self.reference),
+        }
+
+
+def collect(
+    lm: CalibratedLM,
+    questions: Sequence[Question],
+    journal: str | Path | None,
+    *,
+    readout: Readout | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> OptionScores:
+    """Return the raw scores of N questions, journalled: none that is in the journal is asked again.
+
+    Args:
+        lm: the model.
+        questions: the questions; each must have an id of its own, or none.
+        journal: file to write and, with `resume`, to go on from; None keeps no journal.
+        readout: how to read; the model's own by default.
+        resume: go on from an existing journal instead of refusing to touch it.
+        progress: called with (done, in all), the resumed ones included.
+
+    Raises:
+        JournalError: the journal exists and `resume` is false, belongs to another run, is broken, or the disk is full.
+        QuestionError: two questions share an id.
+    """
+    readout = lm.readout if readout is None else readout
+    if journal is None:
+        return lm.scores(questions, readout, progress)
+    keys = _keys(questions)
+    with Journal.open(journal, _header(lm, questions, readout), resume=resume) as written:
+        left = [row for row, key in enumerate(keys) if key not in written.done]
+        done = len(questions) - len(left)
+        if progress is not None:
+            progress(done, len(questions))
+        for part in lm.scores_by_part([questions[row] for row in left], readout) if left else ():
+            rows, left = left[: len(part)], left[len(part) :]
+            written.append([_record(keys[row], questions[row], part, at) for at, row in enumerate(rows)])
+            done += len(part)
+            if progress is not None:
+                progress(done, len(questions))
+        return join([_scores(written.done[key], readout.label) for key in keys])
+
+
+def evaluate(
+    lm: CalibratedLM,
+    questions: Sequence[Question],
+    out: str | Path | None = None,
+    *,
+    fit: Sequence[str] = (),
+    reference: CalibratedLM | None = None,
+    readout: str | Readout | None = None,
+    reference_readout: str | Readout | None = None,
+    fit_share: float = 0.5,
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Return the raw and calibrated scores of a model on a question set, and write them to `out`.
+
+    With `fit`, a random share of the questions fits the calibrators and the rest is held out; without, the model's own
+    calibrator (if it has one) is applied to all questions.
+
+    Args:
+        lm: the model, with or without a calibrator.
+        questions: the questions; answers are needed for figures and for fits with labels.
+        out: folder for journal.jsonl, predictions.jsonl, metrics.json and the calibrators; None writes nothing.
+        fit: names of fits, such as ["temperature", "daca"].
+        reference: the pre-trained model of fits without labels.
+        readout: how to read the model; its own by default.
+        reference_readout: how to read the reference; `default_reference_readout` by default.
+        fit_share: share of the questions that fit, between 0 and 1.
+        seed: of the split.
+        resume: go on where an earlier run into `out` ended.
+        progress: called with (done, in all) of both models' questions.
+
+    Raises:
+        InputError: bad share, too few questions, or a reference missing or given in vain.
+        JournalError: see `collect`.
+    """
+    chosen = lm.readout if readout is None else find_readout(readout)
+    uses_reference = any(fit_named(method).needs_reference for method in fit)
+    if uses_reference != (reference is not None):
+        wanted = "need" if uses_reference else "take no"
+        raise InputError(f"The fits {list(fit)} {wanted} 'reference', a pre-trained model.")
+    held_out = _split(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
+    if any(fit_named(method).needs_answers for method in fit):
+        answers_of(questions)
+    folder = None if out is None else _folder(out)
+    total = len(questions) * (2 if reference else 1)
+    raw = collect(
+        lm,
+        questions,
+        folder and folder / "journal.jsonl",
+        readout=chosen,
+        resume=resume,
+        progress=progress and (lambda done, _: progress(done, total)),
+    )
+    other = None
+    if reference is not None:
+        how = default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
+        other = collect(
+            reference,
+            questions,
+            folder and folder / "reference.jsonl",
+            readout=how,
+            resume=resume,
+            progress=progress and (lambda done, _: progress(len(questions) + done, total)),
+        )
+    provenance = None if reference is None else reference.adapter.fingerprint()
+    calibrators = _fit_all(lm, questions, fit, ~held_out, raw, other, provenance)
+    if not fit and lm.calibrator.kind != "identity":
+        calibrators = {lm.calibrator.kind: lm.calibrator}
+    scores = {RAW: raw, **{name: calibrator(raw) for name, calibrator in calibrators.items()}}
+    model = lm.adapter.fingerprint()
+    result = Evaluation(tuple(questions), held_out, scores, calibrators, model, provenance)
+    if folder is not None:
+        write(result, folder)
+    return result
+
+
+def write(result: Evaluation, folder: Path) -> None:
+    """Write predictions.jsonl, metrics.json and one file for each calibrator that was fitted."""
+    lines = [json.dumps(line, ensure_ascii=False) for line in _predictions(result)]
+    _write(folder / "predictions.jsonl", "\n".join(lines) + "\n")
+    _write(folder / "metrics.json", json.dumps(result.metrics(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    for name, calibrator in result.calibrators.items():
+        saving.save(calibrator, folder / f"calibrator-{name}.json", provenance=result.provenance)
+
+
+def _fit_all(
+    lm: CalibratedLM,
+    questions: Sequence[Question],
+    methods: Sequence[str],
+    rows: Bools,
+    raw: OptionScores,
+    other: OptionScores | None,
+    provenance: Provenance | None,
+) -> dict[str, Calibrator]:
+    fitted = {}
+    for method in methods:
+        data: dict[str, Any] = {"reference": None if other is None else other.take(rows), "provenance": provenance}
+        if fit_named(method).needs_answers:
+            data = {"answers": answers_of([questions[row] for row in np.flatnonzero(rows)])}
+        fitted[method] = lm.fitted(method, raw.take(rows), **data).calibrator
+    return fitted
+
+
+def _split(n: int, share: float, seed: int) -> Bools:
+    """Return (n,) True for the held-out rows; both parts have at least one."""
+    if not 0.0 < share < 1.0 or n < 2:
+        raise InputError(f"A fit needs at least 2 questions and a share between 0 and 1. Got {n} and {share}.")
+    fitting = min(max(1, round(n * share)), n - 1)
+    held_out = np.ones(n, dtype=np.bool_)
+    held_out[np.random.default_rng(seed).permutation(n)[:fitting]] = False
+    return held_out
+
+
+def _keys(questions: Sequence[Question]) -> list[str]:
+    """Return a key for each question: its id, or its place in the set."""
+    keys = [question.id or f"#{index}" for index, question in enumerate(questions)]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise QuestionError(f"Two questions have the id {twice!r}; ids must be unique in a set.")
+    return keys
+
+
+def _header(lm: CalibratedLM, questions: Sequence[Question], readout: Readout) -> dict[str, Any]:
+    """Return what makes two runs the same run."""
+    content = json.dumps([[q.prompt, list(q.options), q.context, q.id] for q in questions], ensure_ascii=False)
+    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    model = asdict(lm.adapter.fingerprint())
+    return {"model": model, "readout": readout.label, "questions": len(questions), "content": digest}
+
+
+def _record(key: str, question: Question, scores: OptionScores, row: int) -> dict[str, Any]:
+    """Return one journal line: floats are exact in JSON, so a resumed run equals an uninterrupted one."""
+    k, mass = len(question.options), float(scores.label_mass[row])
+    names = ("logprobs",) if scores.is_exact else ("logprobs", "lower", "upper", "missing")
+    listed = {name: [None if v == -np.inf else v for v in getattr(scores, name)[row, :k].tolist()] for name in names}
+    return {"id": key, **listed, "label_mass": None if np.isnan(mass) else mass}
+
+
+def _scores(record: Mapping[str, Any], readout: str) -> OptionScores:
+    """Return the scores of one journal line."""
+    try:
+        logprobs = np.array([[-np.inf if v is None else v for v in record["logprobs"]]], dtype=np.float64)
+        mass = np.array([np.nan if record["label_mass"] is None else record["label_mass"]], dtype=np.float64)
+        rest = {name: np.array([record[name]]) for name in ("lower", "upper", "missing") if name in record}
+        return OptionScores(logprobs, readout, np.ones(logprobs.shape, dtype=np.bool_), label_mass=mass, **rest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalError(f"The journal's line of question {record.get('id')!r} is not complete: {error}.") from error
+
+
+def _predictions(result: Evaluation) -> list[dict[str, Any]]:
+    """Return one object a question, with everything that the report shows."""
+    last = list(result.scores)[-1]
+    lines = []
+    for row, (key, question) in enumerate(zip(_keys(result.questions), result.questions, strict=True)):
+        k = len(question.options)
+        probabilities = {name: s.probabilities[row, :k].tolist() for name, s in result.scores.items()}
+        mass = float(result.scores[RAW].label_mass[row])
+        lines.append(
+            {
+                "id": key,
+                "prompt": question.prompt,
+                "options": list(question.options),
+                "answer": question.answer,
+                "context": question.context,
+                "part": "held-out" if result.held_out[row] else "fit",
+                "choice": int(result.scores[last].choice[row]),
+                "confidence": float(result.scores[last].confidence[row]),
+                "label_mass": None if np.isnan(mass) else mass,
+                "probabilities": probabilities,
+            }
+        )
+    return lines
+
+
+def _mean_or_none(values: Any) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _folder(out: str | Path) -> Path:
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"The output folder {folder} cannot be made: {error.strerror}; pass another one.") from error
+    return folder
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    try:
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise JournalError(
+            f"{path} cannot be written: {error.strerror}. The journal beside it is whole; make room and run again with "
+            "--resume, which asks no question twice."
+        ) from error

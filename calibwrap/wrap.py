@@ -1,0 +1,353 @@
+"""`wrap` and `CalibratedLM`: the only file that knows adapters, readouts, calibrators and decoders at once."""
+
+import datetime
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from calibwrap import saving
+from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
+from calibwrap.calibrators import Identity, fit_named
+from calibwrap.capabilities import check_needs
+from calibwrap.decoders import Greedy
+from calibwrap.errors import CapabilityError, InputError, QuestionError
+from calibwrap.provenance import FitReport, Provenance
+from calibwrap.questions import Prompt, Question
+from calibwrap.readouts import Continuation, find_readout
+from calibwrap.scores import OptionScores, join
+
+Progress = Callable[[int, int], None]
+"""Called with (questions done, questions in all) after every piece of work."""
+
+CHUNK = 32
+"""Questions asked at a time: enough to fill a batch, few enough to show progress and to lose little."""
+
+_BUILT_IN = {"hf": ("calibwrap.adapters.hf", "Transformers"), "llama-cpp": ("calibwrap.adapters.llamacpp", "LlamaCpp")}
+_LOADED = {"transformers": "hf", "llama_cpp": "llama-cpp"}
+
+
+@dataclass(frozen=True)
+class CalibratedLM:
+    """A model, a way to read its confidence, and a calibrator. Fitting returns a new one; nothing changes in place.
+
+    >>> from calibwrap.testing import ToyAdapter
+    >>> lm = CalibratedLM(ToyAdapter())
+    >>> lm.calibrator.kind
+    'identity'
+    """
+
+    adapter: Adapter
+    calibrator: Calibrator = field(default_factory=Identity)
+    readout: Readout = None  # type: ignore[assignment]  # filled below
+
+    def __post_init__(self) -> None:
+        """Choose the readout that the backend can give when none is named."""
+        if self.readout is None:
+            score = self.adapter.provides.score
+            object.__setattr__(self, "readout", Continuation() if score else find_readout("label"))
+
+    def scores(
+        self, questions: Sequence[Question], readout: str | Readout | None = None, progress: Progress | None = None
+    ) -> OptionScores:
+        """Return the model's own, uncalibrated scores of the options of N questions, shape (N, K).
+
+        Args:
+            questions: the questions; numbers of options may differ.
+            readout: "label", "continuation", "continuation:token", a `Readout`, or None for this model's own.
+            progress: called with (done, in all) after every few questions.
+
+        Raises:
+            CapabilityError: the backend cannot give what the readout needs; raised before any model call.
+            InputError: no questions, or one that the readout cannot ask.
+        """
+        parts: list[OptionScores] = []
+        for part in self.scores_by_part(questions, readout):
+            parts.append(part)
+            if progress is not None:
+                progress(sum(map(len, parts)), len(questions))
+        return join(parts)
+
+    def scores_by_part(
+        self, questions: Sequence[Question], readout: str | Readout | None = None
+    ) -> Iterator[OptionScores]:
+        """Yield the scores of a few questions at a time, in order, so that a caller can keep what is done."""
+        chosen = self.readout if readout is None else find_readout(readout)
+        if not questions:
+            raise InputError("'questions' is empty; pass at least one question.")
+        check_needs(f"readout {chosen.label!r}", chosen.needs, self.adapter.name, self.adapter.provides)
+        for start in range(0, len(questions), CHUNK):
+            yield chosen.ask(self.adapter, questions[start : start + CHUNK])
+
+    def fit(
+        self,
+        questions: Sequence[Question],
+        method: str = "temperature",
+        *,
+        reference: "CalibratedLM | Adapter | str | None" = None,
+        readout: str | Readout | None = None,
+        reference_readout: str | Readout | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> "CalibratedLM":
+        """Return this model with a calibrator fitted on `questions`.
+
+        Args:
+            questions: with answers for methods that use labels; without, for "daca" and "naive-kl".
+            method: "temperature", "vector", "matrix" (labels); "daca", "naive-kl" (a reference model, no labels).
+            reference: the pre-trained model of methods without labels: wrapped, an adapter, or a spec.
+            readout: how this model is read; kept for its answers.
+            reference_readout: how the reference is read; by default per token where this model is read by
+                continuations (summed scores make a base model over-confident, and DACA inherits that), else the same.
+            progress: called with (done, in all), once for the model and once for the reference.
+            options: passed to the method, such as `bounds=` or `mask=`.
+
+        Raises:
+            QuestionError: answers are missing and the method needs them.
+            InputError: unknown method, or a reference missing or given in vain.
+            FitError: the data do not determine the calibrator.
+        """
+        spec = fit_named(method)
+        chosen = self.readout if readout is None else find_readout(readout)
+        if spec.needs_reference != (reference is not None):
+            wanted = "needs" if spec.needs_reference else "takes no"
+            raise InputError(f"Method {method!r} {wanted} 'reference=', a pre-trained model. Got {reference!r}.")
+        scores = self.scores(questions, chosen, progress)
+        if reference is None:
+            return self.fitted(method, scores, answers=answers_of(questions), readout=chosen, **options)
+        other = wrap(reference)
+        other_readout = (
+            default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
+        )
+        other_scores = other.scores(questions, other_readout, progress)
+        provenance = other.adapter.fingerprint()
+        return self.fitted(method, scores, reference=other_scores, provenance=provenance, readout=chosen, **options)
+
+    def fitted(
+        self,
+        method: str,
+        scores: OptionScores,
+        *,
+        answers: Sequence[int] | None = None,
+        reference: OptionScores | None = None,
+        provenance: Provenance | None = None,
+        readout: Readout | None = None,
+        **options: Any,
+    ) -> "CalibratedLM":
+        """Return this model with a calibrator fitted on scores that were read before; no model call.
+
+        `answers` are for methods with labels, `reference` (scores of the same questions by the reference model, whose
+        `provenance` is noted) for methods without.
+        """
+        spec = fit_named(method)
+        data = reference if spec.needs_reference else answers
+        if data is None:
+            raise InputError(f"Method {method!r} needs {'reference scores' if spec.needs_reference else 'answers'}.")
+        calibrator = spec.fit(scores, data, **options)
+        if calibrator.report is not None:
+            report = replace(
+                calibrator.report,
+                readout=scores.readout,
+                reference_readout="" if reference is None else reference.readout,
+                provenance=self.adapter.fingerprint(),
+                reference=provenance,
+                date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            )
+            calibrator = _with_report(calibrator, report)
+        return replace(self, calibrator=calibrator, readout=readout or self.readout)
+
+    def choose(self, prompt: str, options: Sequence[str], context: str = "") -> Answer:
+        """Return the option that the model holds most probable, and the calibrated probability that it is right.
+
+        Raises:
+            QuestionError: an empty prompt, or empty or repeated options.
+        """
+        return self.choose_batch([Question(prompt, options, context=context)])[0]
+
+    def choose_batch(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Answer]:
+        """Return one answer a question, in order."""
+        scores = self.calibrator(self.scores(questions, progress=progress))
+        return [_answer(question, scores, row, self.calibrator.kind) for row, question in enumerate(questions)]
+
+    def __call__(self, prompt: Prompt, decoder: Decoder | None = None) -> Answer:
+        """Return the answer that `decoder` (greedy by default) makes of the model's completions of `prompt`."""
+        return self.batch([prompt], decoder)[0]
+
+    def batch(self, prompts: Sequence[Prompt], decoder: Decoder | None = None) -> list[Answer]:
+        """Return one answer a prompt; all flows run in lock-step, one adapter call a round for equal requests.
+
+        Raises:
+            CapabilityError: the calibrator maps options, and free text has none.
+        """
+        decoder = Greedy() if decoder is None else decoder
+        check_needs(type(decoder).__name__, decoder.needs, self.adapter.name, self.adapter.provides)
+        if self.calibrator.level == "option" and self.calibrator.kind != "identity":
+            raise CapabilityError(
+                f"The calibrator '{self.calibrator.kind}' maps probabilities of options, and free text has none: use "
+                "choose(...) with options, or a calibrator of level 'token'."
+            )
+        flows = [decoder.flow() for _ in prompts]
+        asked = {index: next(flow) for index, flow in enumerate(flows)}
+        answers: dict[int, Answer] = {}
+        while asked:
+            for sampling in list(dict.fromkeys(asked.values())):
+                indices = [index for index, request in asked.items() if request == sampling]
+                drawn = self._complete([prompts[index] for index in indices], sampling)
+                for index, completions in zip(indices, drawn, strict=True):
+                    try:
+                        asked[index] = flows[index].send(completions)
+                    except StopIteration as end:
+                        del asked[index]
+                        answers[index] = replace(end.value, calibrated_by=self.calibrator.kind)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Return completions whose scores are calibrated; a token-level map needs, and gets, the whole vocabulary."""
+        if self.calibrator.level != "token":
+            return self.adapter.generate(prompts, sampling)
+        drawn = self.adapter.generate(prompts, replace(sampling, top=None))
+        return [[replace(one, scores=self.calibrator(one.scores)) for one in many] for many in drawn]
+
+    def with_calibrator(self, calibrator: Calibrator, strict: bool = False) -> "CalibratedLM":
+        """Return this model with a calibrator, such as a loaded one, read the way it was fitted.
+
+        Raises:
+            ProvenanceMismatch: `strict`, and it was fitted on another model, readout or template; else a warning.
+        """
+        readout = self.readout
+        if calibrator.report is not None and calibrator.report.readout:
+            with suppress(InputError):  # a readout of the user's own: it must be set by hand, and is compared below
+                readout = find_readout(calibrator.report.readout)
+        saving.check_provenance(calibrator, self.adapter.fingerprint(), readout.label, strict=strict)
+        return replace(self, calibrator=calibrator, readout=readout)
+
+    def save(self, path: str | Path) -> None:
+        """Write the calibrator and where it was fitted to one file."""
+        saving.save(self.calibrator, path, provenance=self.adapter.fingerprint())
+
+    def close(self) -> None:
+        """Free the model if it was loaded here."""
+        self.adapter.close()
+
+    def __enter__(self) -> Self:
+        """Return this model; leaving the block closes it."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Free the model if it was loaded here."""
+        self.close()
+
+
+def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
+    """Return a `CalibratedLM` around a model.
+
+    Args:
+        target: a spec, "hf:DIR_OR_ID" or "llama-cpp:FILE.gguf"; a loaded object, such as a Transformers model (followed
+            by its tokenizer) or a `llama_cpp.Llama`; an `Adapter`; or a `CalibratedLM`, returned as it is.
+        parts: what belongs to a loaded object.
+        options: passed to the runtime untouched.
+
+    Raises:
+        InputError: a spec without a colon, an unknown runtime, or an object that no adapter knows.
+        MissingExtra: the runtime is not installed.
+        ModelError: the model could not be opened.
+
+    >>> from calibwrap.testing import ToyAdapter
+    >>> wrap(ToyAdapter()).readout.label
+    'continuation:sum:cloze'
+    """
+    if isinstance(target, CalibratedLM):
+        return target
+    if isinstance(target, Adapter):
+        return CalibratedLM(target)
+    if isinstance(target, str):
+        name, colon, rest = target.partition(":")
+        if not colon or not rest:
+            raise InputError(f"A spec is RUNTIME:MODEL, such as 'hf:FOLDER' or 'llama-cpp:FILE.gguf'. Got {target!r}.")
+        return CalibratedLM(find_adapter(name).load(rest, *parts, **options))
+    roots = {base.__module__.partition(".")[0] for base in type(target).__mro__}
+    known = next((name for root, name in _LOADED.items() if root in roots), None)
+    adapter = find_adapter(known) if known else _adapter_that_wraps(roots)
+    if adapter is None:
+        raise InputError(
+            f"No adapter knows objects of type {type(target).__module__}.{type(target).__name__}. Known runtimes: "
+            f"{', '.join(adapter_names())}."
+        )
+    return CalibratedLM(adapter(target, *parts, **options))
+
+
+def adapter_names() -> list[str]:
+    """Return the names of all runtimes that a spec may begin with, those of installed plug-ins included."""
+    return sorted({*_BUILT_IN, *(entry.name for entry in _plug_ins())})
+
+
+def find_adapter(name: str) -> Any:
+    """Return the adapter class of a runtime.
+
+    Raises:
+        InputError: unknown name; near ones and all are listed.
+    """
+    if name in _BUILT_IN:
+        module, attribute = _BUILT_IN[name]
+        return getattr(__import__(module, fromlist=[attribute]), attribute)
+    for entry in _plug_ins():
+        if entry.name == name:
+            return entry.load()
+    near = difflib.get_close_matches(name, adapter_names(), n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"There is no runtime {name!r}. {hint}Known: {', '.join(adapter_names())}.")
+
+
+def _plug_ins() -> Sequence[Any]:
+    """Return the entry points of adapters that other packages bring."""
+    from importlib.metadata import entry_points  # costs more than the rest of this file together
+
+    return tuple(entry_points(group="calibwrap.adapters"))
+
+
+def _adapter_that_wraps(roots: set[str]) -> Any:
+    """Return the plug-in adapter that declares one of the packages `roots` in its `wraps`, or None."""
+    loaded = (entry.load() for entry in _plug_ins())
+    return next((adapter for adapter in loaded if roots & set(adapter.wraps)), None)
+
+
+def default_reference_readout(readout: Readout) -> Readout:
+    """Return how a reference is read when nobody says: per token for continuations, else like the model.
+
+    A base model's summed scores favour short options and are over-confident; per token it is close to calibrated, and
+    a fit without labels inherits the reference's calibration. The figures are in the documentation of DACA.
+    """
+    return Continuation("token", readout.template) if isinstance(readout, Continuation) else readout
+
+
+def answers_of(questions: Sequence[Question]) -> list[int]:
+    """Return the indices of the right options.
+
+    Raises:
+        QuestionError: names the questions without an answer.
+    """
+    unknown = [
+        question.id or f"number {index + 1}" for index, question in enumerate(questions) if question.answer is None
+    ]
+    if unknown:
+        raise QuestionError(
+            f"Answers are needed, and {len(unknown)} of {len(questions)} questions have none (first: {unknown[0]}): "
+            "add them, or use a method without labels, such as 'daca'."
+        )
+    return [question.answer for question in questions if question.answer is not None]
+
+
+def _with_report(calibrator: Calibrator, report: FitReport) -> Calibrator:
+    """Return the same fitted numbers with another report; every calibrator is a dataclass with that field."""
+    return replace(calibrator, report=report)  # type: ignore[type-var]
+
+
+def _answer(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:
+    best = int(scores.choice[row])
+    probabilities: Mapping[str, float] = {
+        option: float(p) for option, p in zip(question.options, scores.probabilities[row], strict=False)
+    }
+    bounds = (float(scores.lower[row, best]), float(scores.upper[row, best]))
+    return Answer(question.options[best], float(scores.confidence[row]), bounds, probabilities, (), kind)
