@@ -1,6 +1,7 @@
 """Checks of how an adapter draws completions, and of the raw scores that it reports beside them."""
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -78,7 +79,8 @@ def check_score_reproduces_generate(probe: AdapterProbe) -> None:
     """Return nothing when scoring a drawn text gives the values that came with the draw."""
     probe.require("score", "tokenize")
     compared = 0
-    for prompt, completion in [*probe.drawn(GREEDY), *probe.drawn()]:
+    short = (replace(probe.sampling, max_tokens=most) for most in (1, 2, 3))  # the shorter, the surer read back
+    for prompt, completion in chain.from_iterable(map(probe.drawn, (GREEDY, probe.sampling, *short))):
         if not completion.text:
             continue
         read = probe.adapter.tokenize(prompt, completion.text)[1]
@@ -177,19 +179,26 @@ def check_end_token_has_no_text(probe: AdapterProbe) -> None:
 def check_stop_texts(probe: AdapterProbe) -> None:
     """Return nothing when a stop text ends the completion and is not part of it."""
     compared = 0
-    for prompt, completion in probe.drawn(GREEDY):
-        if len(completion.text) < 2 or "\ufffd" in completion.text:
-            continue
-        stop = completion.text[len(completion.text) // 2 :][:3]
-        wanted = completion.text[: completion.text.index(stop)]
-        ((got,),) = probe.adapter.generate([prompt], replace(GREEDY, stop=("\x00never", stop)))
-        expect(
-            got.text == wanted and got.finish == "stop",
-            f"Expected {wanted!r} (stop) with the stop text {stop!r}. Got {got.text!r} ({got.finish}).",
-        )
-        compared += 1
+    for sampling in (GREEDY, *(replace(probe.sampling, n=1, seed=seed) for seed in range(3))):
+        for prompt, completion in probe.drawn(sampling):
+            stop = _inner_text(completion.text)
+            if not stop:
+                continue
+            wanted = completion.text[: completion.text.index(stop)]
+            ((got,),) = probe.adapter.generate([prompt], replace(sampling, stop=("\x00never", stop)))
+            expect(
+                got.text == wanted and got.finish == "stop",
+                f"Expected {wanted!r} (stop) with the stop text {stop!r}. Got {got.text!r} ({got.finish}).",
+            )
+            compared += 1
     if not compared:
-        raise NotApplicable("no greedy text is long enough to stop inside")
+        raise NotApplicable("no drawn text is long enough to stop inside")
+
+
+def _inner_text(text: str) -> str:
+    """Return one or two whole characters from the middle of `text` that may stop it; empty when there are none."""
+    middle = text[len(text) // 2 :][:2].split("\ufffd")[0]
+    return middle if len(text) > 1 else ""
 
 
 def check_split_characters_survive(probe: AdapterProbe) -> None:

@@ -3,8 +3,12 @@
 An entry is a factory, so that nothing is loaded before its test; `options` go to the checks.
 """
 
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from calibwrap.calibrators import (
     chain,
     fit_daca,
     fit_matrix_scaling,
+    fit_naive_kl,
     fit_temperature,
     fit_vector_scaling,
 )
@@ -30,18 +35,54 @@ class Entry:
     """One plug-in under test."""
 
     name: str
-    make: Callable[[], Any]
+    make: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     """Passed on to adapter_checks, calibrator_checks, fit_checks or decoder_checks."""
 
 
+TESTS = Path(__file__).resolve().parent.parent
+SINGLE_THREAD = {"n_threads": 1, "n_threads_batch": 1, "type_k": 0, "type_v": 0, "flash_attn": False}
+"""llama.cpp on one thread with a 32-bit cache, so that results can be compared tightly."""
+
+
+def tiny(name):
+    """The module of tiny models that an adapter's own tests use."""
+    spec = importlib.util.spec_from_file_location(f"conformance_{name}", TESTS / "adapters" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def transformers(family):
+    """The Transformers adapter around a tiny random model."""
+    models = tiny("hf_models")
+    return models.Transformers(models.FAMILIES[family](), models.byte_level(), batch_size=4)
+
+
+def llamacpp(folder, vocabulary, **options):
+    """The llama.cpp adapter around a tiny random GGUF file."""
+    from calibwrap.adapters.llamacpp import LlamaCpp
+
+    models = tiny("gguf_models")
+    file = models.write_llama(folder / "tiny.gguf", getattr(models, vocabulary)(), **options)
+    return LlamaCpp.load(str(file.path), **SINGLE_THREAD)
+
+
 ADAPTERS = [
-    Entry("toy", ToyAdapter),
-    Entry("toy-sharp", lambda: ToyAdapter(ToyModel.random(3).sharpened(2.0))),
-    Entry("toy-top-5", lambda: ToyAdapter(provides=Provides(top=5))),
-    Entry("toy-scores-only", lambda: ToyAdapter(provides=Provides(score=True, tokenize=True, context_length=400))),
-    Entry("toy-three-ids", lambda: ToyAdapter(provides=Provides(given_ids=3, top=3, steers=True, context_length=300))),
+    Entry("toy", lambda _: ToyAdapter()),
+    Entry("toy-sharp", lambda _: ToyAdapter(ToyModel.random(3).sharpened(2.0))),
+    Entry("toy-top-5", lambda _: ToyAdapter(provides=Provides(top=5))),
+    Entry("toy-scores-only", lambda _: ToyAdapter(provides=Provides(score=True, tokenize=True, context_length=400))),
+    Entry("toy-three-ids", lambda _: ToyAdapter(provides=Provides(given_ids=3, top=3, steers=True))),
+    Entry("hf-llama", lambda _: transformers("llama"), {"draws": 200}),
+    Entry("hf-gpt2", lambda _: transformers("gpt2"), {"draws": 200}),
+    Entry("hf-gemma3", lambda _: transformers("gemma3"), {"draws": 200}),
+    Entry("hf-mamba", lambda _: transformers("mamba"), {"draws": 200}),
+    Entry("llama-cpp-bos", lambda folder: llamacpp(folder, "byte_fallback", add_bos=True)),
+    Entry("llama-cpp-no-bos", lambda folder: llamacpp(folder, "byte_pairs", add_bos=False, seed=1)),
 ]
+"""Made with a folder for files."""
 
 WEIGHTS = np.array([1.5, 0.7, 1.0, 0.4])
 BIAS = np.array([0.1, -0.3, 0.2, 0.0])
@@ -63,6 +104,9 @@ FITS = [
     Entry("vector-scaling", lambda: fit_vector_scaling),
     Entry("matrix-scaling", lambda: fit_matrix_scaling),
     Entry("daca-temperature", lambda: fit_daca, {"second": "reference"}),
+    Entry("daca-vector", lambda: partial(fit_daca, calibrator="vector"), {"second": "reference"}),
+    Entry("daca-matrix", lambda: partial(fit_daca, calibrator="matrix"), {"second": "reference"}),
+    Entry("naive-kl", lambda: fit_naive_kl, {"second": "reference"}),
 ]
 
 DECODERS = [

@@ -17,8 +17,8 @@ def passes(found):
 
 
 @entries(ADAPTERS)
-def test_adapter(entry):
-    adapter = entry.make()
+def test_adapter(entry, tmp_path):
+    adapter = entry.make(tmp_path)
     try:
         passes(adapter_checks(adapter, **entry.options))
     finally:
