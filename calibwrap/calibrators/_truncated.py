@@ -33,7 +33,7 @@ def tempered_bounds(scores: OptionScores, temperature: float) -> tuple[Floats, F
     blind = np.asarray(~(scores.mask & ~missing).any(axis=1))
     shown, one, together = _in_units_of_the_largest(scores, missing & ~blind[:, None])
     weights = shown**power
-    total = weights.sum(axis=1, keepdims=True)
+    total = np.where(blind[:, None], 1.0, weights.sum(axis=1, keepdims=True))
     most = _most_together(one, together, missing.sum(axis=1), power)
     with np.errstate(divide="ignore"):  # u = 0 has the upper bound 1 / inf = 0
         upper = np.where(missing, 1.0 / (1.0 + total / one**power), weights / total)
