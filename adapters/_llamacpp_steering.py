@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibwrap.base import Calibrator
-from calibwrap.errors import InputError, ModelError, need
+from calibwrap.errors import CapabilityError, ModelError, need
 from calibwrap.scores import TokenScores, log_softmax
 
 UNTRUNCATED = {
@@ -34,10 +34,10 @@ def check_token_level(calibrator: Calibrator) -> None:
     """Return nothing when the calibrator maps tokens.
 
     Raises:
-        InputError: it maps options or confidences, which a decoder's next token is not.
+        CapabilityError: it maps options or confidences, and the next token is neither.
     """
-    if calibrator.level != "token":
-        raise InputError(
+    if calibrator.level != "token" and calibrator.kind != "identity":
+        raise CapabilityError(
             f"Inside decoding a calibrator of level 'token' is needed. Got {calibrator.kind!r} of level "
             f"{calibrator.level!r}: fit one on tokens, or calibrate the answer after decoding."
         )
@@ -105,7 +105,7 @@ def logits_processor(calibrator: Calibrator, bias: Mapping[int, float] | None = 
         bias: added to the calibrated log-probabilities of these token ids. Do not pass `logit_bias` beside.
 
     Raises:
-        InputError: the calibrator is not of level "token".
+        CapabilityError: the calibrator is not of level "token".
         ModelError: on leaving the block, when the runtime never asked the calibrator.
 
     >>> with logits_processor(calibrator) as arguments:  # doctest: +SKIP

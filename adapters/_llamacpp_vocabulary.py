@@ -77,14 +77,15 @@ class Vocabulary:
         """Return whether the token ends a generation: EOS, EOT and their like."""
         return bool(self._api.llama_vocab_is_eog(self._vocab, token))
 
-    def entries(self) -> list[bytes]:
+    def entries(self) -> list[str]:
         """Return the text of every entry as the file has it, in the order of ids."""
         with self._lock:
             check_open(self._llama)
             return [self._entry(token) for token in range(self.size)]
 
-    def _entry(self, token: int) -> bytes:
-        return bytes(self._api.llama_vocab_get_text(self._vocab, token) or b"")
+    def _entry(self, token: int) -> str:
+        text = self._api.llama_vocab_get_text(self._vocab, token) or b""
+        return str(text.decode("utf-8", errors="surrogateescape"))
 
     def _tokens(self, text: str, special: bool) -> list[int]:
         try:
@@ -101,7 +102,7 @@ class Vocabulary:
         from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
         eos = int(self._api.llama_vocab_eos(self._vocab))
-        names = [self._entry(token).decode("utf-8", "replace") if token >= 0 else "" for token in (eos, self._bos)]
+        names = [self._entry(token) if token >= 0 else "" for token in (eos, self._bos)]
         try:
             return Jinja2ChatFormatter(template=self.template, eos_token=names[0], bos_token=names[1])
         except jinja2.TemplateError as error:

@@ -4,8 +4,10 @@ Nothing of llama-cpp-python's own `logprobs=` is used: it needs `logits_all=True
 tokens by text, and shifts the scores of a prompt by one where the model has no BOS token.
 """
 
+import atexit
 import contextlib
 import io
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -92,6 +94,7 @@ class LlamaCpp(Adapter):
                 f"that this llama.cpp does not know, or the options do not fit ({error}). Compare its SHA-256 with "
                 "the publisher's."
             ) from error
+        atexit.register(_close_if_alive, weakref.ref(llama))
         trained = None if "n_ctx" in options else api.llama_model_n_ctx_train(llama.model)
         adapter = cls(llama, context_length=trained)
         adapter._owned = True
@@ -116,9 +119,10 @@ class LlamaCpp(Adapter):
         """Return one position a prompt: that prompt's own `ids`, else the `top` most probable, else the vocabulary.
 
         Raises:
-            InputError: an empty prompt, as many lists of ids as there are not prompts, or an unknown id.
+            InputError: an empty prompt, not one list of ids a prompt, an unknown id, or `top` below 1.
             PromptTooLong: a prompt does not fit; raised before any decoding.
         """
+        _check_top(top, least=1)
         contexts = self._contexts(prompts, room=0)
         if ids is not None:
             self._check_ids(ids, len(prompts))
@@ -138,10 +142,11 @@ class LlamaCpp(Adapter):
         the tokenizer merges across the boundary; it is the same place for all continuations of one prompt.
 
         Raises:
-            InputError: an empty continuation, or as many lists as there are not prompts.
+            InputError: an empty continuation, or not one list a prompt.
             PromptTooLong: a prompt with its continuation does not fit; raised before any decoding.
         """
         check_prompts(prompts)
+        _check_top(top, least=0)
         if len(prompts) != len(continuations):
             raise InputError(f"Expected continuations for {len(prompts)} prompts. Got {len(continuations)} lists.")
         plans = [self._plan(*pair) for pair in zip(prompts, continuations, strict=True)]
@@ -158,16 +163,18 @@ class LlamaCpp(Adapter):
 
         The distribution drawn from is softmax(logits / T), or with `steer` its calibrated log-probabilities divided
         by T: a fitted temperature and the sampling temperature multiply. Completion i of a prompt depends on the seed
-        and on i only, so a batch gives what single calls give. A full context ends a completion like `max_tokens`.
+        and on i only, so a batch gives what single calls give.
 
         Raises:
-            InputError: an empty prompt, or `steer` is not of level "token".
-            PromptTooLong: a prompt leaves no room for an answer; raised before any decoding.
+            InputError: an empty prompt.
+            CapabilityError: `steer` is not of level "token".
+            PromptTooLong: a prompt and `max_tokens` do not fit together; raised before any decoding.
         """
         if steer is not None:
             check_token_level(steer)
             check_needs(f"the calibrator '{steer.kind}'", steer.needs, self.name, self.provides)
-        contexts = self._contexts(prompts, room=1)
+        _check_top(sampling.top, least=0)
+        contexts = self._contexts(prompts, room=sampling.max_tokens)
         drawn = []
         for context in contexts:
             with self._engine.lock:
@@ -183,7 +190,7 @@ class LlamaCpp(Adapter):
             model=path.name,
             revision=file_hash(path),
             dtype=number_format(self.llama, self._engine.api),
-            tokenizer=hash_texts(self._vocabulary.entries()),
+            tokenizer=hash_texts(f"{token} {text}" for token, text in enumerate(self._vocabulary.entries())),
             template=hash_texts([template]) if template else "",
         )
 
@@ -198,7 +205,7 @@ class LlamaCpp(Adapter):
         check_prompts(prompts)
         contexts = [self._vocabulary.read(prompt) for prompt in prompts]
         for index, context in enumerate(contexts):
-            what = f"'prompts[{index}]'" + (" with a first answer token" if room else "")
+            what = f"'prompts[{index}]'" + (f" with max_tokens={room}" if room else "")
             check_length(len(context) + room, self._context_length, what)
         return contexts
 
@@ -242,12 +249,11 @@ class LlamaCpp(Adapter):
         self, context: list[int], row: Row, sampling: Sampling, steer: Calibrator | None, index: int
     ) -> Completion:
         """Return completion number `index`; `row` are the logits after the prompt, which the context holds."""
-        room = min(sampling.max_tokens, self._context_length - len(context))
         draw = drawer(sampling, steer, index)
         chosen: list[int] = []
         positions: list[TokenScores] = []
         ended = stopped = False
-        while not ended and not stopped and len(chosen) < room:
+        while not ended and not stopped and len(chosen) < sampling.max_tokens:
             if chosen:
                 row = self._step(context, chosen)
             chosen.append(draw(row))
@@ -263,6 +269,18 @@ class LlamaCpp(Adapter):
         if len(chosen) == 1:
             self._engine.restart(context)
         return next(self._engine.rows(chosen[-1:], wanted=1))
+
+
+def _close_if_alive(reference: "weakref.ref[Any]") -> None:
+    """Free a model while the interpreter is still whole; llama-cpp-python's own finaliser complains after that."""
+    llama = reference()
+    if llama is not None:
+        llama.close()
+
+
+def _check_top(top: int | None, least: int) -> None:
+    if top is not None and top < least:
+        raise InputError(f"'top' must be at least {least}, or None for the whole vocabulary. Got {top!r}.")
 
 
 def _settings(sampling: Sampling, steer: Calibrator | None) -> dict[str, Any]:

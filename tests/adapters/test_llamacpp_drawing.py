@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from calibwrap.adapters.llamacpp import LlamaCpp, logits_processor
 from calibwrap.base import Calibrator, Sampling
-from calibwrap.errors import InputError, ModelError
+from calibwrap.errors import CapabilityError, ModelError
 
 PROMPT = "The A B"
 
@@ -140,16 +140,10 @@ def test_the_end_token_is_scored_and_not_written(tiny_bos, load, monkeypatch):
 
 def test_a_stop_text_ends_and_is_cut_off(tiny_bos, load, monkeypatch):
     ids = [byte(value) for value in b"yes. No"]
-    (one,) = scripted(load(tiny_bos.path), monkeypatch, ids).generate(["A"], Sampling(max_tokens=9, stop=("!", ". ")))[0]
+    (one,) = scripted(load(tiny_bos.path), monkeypatch, ids).generate(["A"], Sampling(max_tokens=9, stop=("!", ". ")))[
+        0
+    ]
     assert (one.text, one.finish, len(one.scores)) == ("yes", "stop", 5)
-
-
-def test_a_full_context_ends_a_completion(tiny_bos, load, monkeypatch):
-    adapter = scripted(load(tiny_bos.path, n_ctx=256), monkeypatch, iter(lambda: byte(ord("x")), None))
-    prompt = "A" * 250
-    room = 256 - len(adapter.tokenize(prompt)[0])
-    (one,) = adapter.generate([prompt], Sampling(max_tokens=64))[0]
-    assert (one.finish, len(one.scores)) == ("length", room)
 
 
 def test_settings_say_what_was_in_force(tiny_bos, load):
@@ -160,9 +154,9 @@ def test_settings_say_what_was_in_force(tiny_bos, load):
 
 
 def test_only_token_level_steers(tiny_bos, load):
-    with pytest.raises(InputError, match="level 'token'"):
+    with pytest.raises(CapabilityError, match="level 'token'"):
         load(tiny_bos.path).generate(["A"], Sampling(), Divided(level="option"))
-    with pytest.raises(InputError, match="level 'token'"):
+    with pytest.raises(CapabilityError, match="level 'token'"):
         logits_processor(Divided(level="option"))
 
 

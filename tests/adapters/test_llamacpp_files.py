@@ -92,7 +92,11 @@ def test_l11_the_template_alone_decides_about_bos(gguf_folder, load):
 
 def test_l11_no_template_no_chat(tiny_no_bos, load):
     adapter = load(tiny_no_bos.path)
-    for call in (adapter.tokenize, lambda chat: adapter.score([chat], [["A"]]), lambda chat: adapter.next_token([chat])):
+    for call in (
+        adapter.tokenize,
+        lambda chat: adapter.score([chat], [["A"]]),
+        lambda chat: adapter.next_token([chat]),
+    ):
         with pytest.raises(CapabilityError, match="no chat template"):
             call(CHAT)
 

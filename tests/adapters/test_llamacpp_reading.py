@@ -208,7 +208,10 @@ def test_the_owner_may_go_on_using_a_handed_in_llama(tiny_bos):
         (lambda a: a.score(["A"], []), InputError),
         (lambda a: a.next_token(["A" * 300]), PromptTooLong),
         (lambda a: a.score(["A"], [["B", "A" * 300]]), PromptTooLong),
-        (lambda a: a.generate(["A", "A" * 300], Sampling()), PromptTooLong),
+        (lambda a: a.generate(["A", "A" * 240], Sampling(max_tokens=64)), PromptTooLong),
+        (lambda a: a.generate(["A"], Sampling(top=-1)), InputError),
+        (lambda a: a.next_token(["A"], top=0), InputError),
+        (lambda a: a.score(["A"], [["B"]], top=-1), InputError),
     ],
 )
 def test_wrong_input_is_named_before_anything_is_decoded(tiny_bos, load, monkeypatch, call, error):
