@@ -108,11 +108,11 @@ def check_completions_are_left_alone(probe: DecoderProbe) -> None:
     """Return nothing when the list that was sent in is as it was."""
     sent: list[tuple[list[Completion], list[Completion]]] = []
 
-    def remember(drawn: list[Completion]) -> list[Completion]:
+    def _remember(drawn: list[Completion]) -> list[Completion]:
         sent.append((drawn, list(drawn)))
         return drawn
 
-    probe.answer(remember)
+    probe.answer(_remember)
     for now, before in sent:
         same = len(now) == len(before) and all(one is other for one, other in zip(now, before, strict=True))
         expect(same, "Expected the list of completions to stay as it was. Got changes: sort a copy.")
@@ -155,11 +155,11 @@ def check_candidates_were_sent(probe: DecoderProbe) -> None:
     """Return nothing when the answer's candidates are completions that the decoder was sent."""
     sent: list[Completion] = []
 
-    def remember(drawn: list[Completion]) -> list[Completion]:
+    def _remember(drawn: list[Completion]) -> list[Completion]:
         sent.extend(drawn)
         return drawn
 
-    answer = probe.answer(remember)
+    answer = probe.answer(_remember)
     expect(
         all(any(candidate is one for one in sent) for candidate in answer.candidates),
         "Expected 'candidates' to be completions that were sent. Got others.",

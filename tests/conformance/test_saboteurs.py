@@ -27,11 +27,16 @@ from . import calibrator_saboteurs, decoder_saboteurs
 from .adapter_saboteurs import ADAPTER_SABOTEURS
 from .calibrator_saboteurs import CALIBRATOR_SABOTEURS, FIT_SABOTEURS
 from .decoder_saboteurs import DECODER_SABOTEURS
+from .drawing_saboteurs import DRAWING_SABOTEURS
 
 CHECKS = (*ADAPTER_CHECKS, *CALIBRATOR_CHECKS, *FIT_CHECKS, *DECODER_CHECKS)
 BY_NAME = {check.__name__: check for check in CHECKS}
+READING_AND_DRAWING = (*ADAPTER_SABOTEURS, *DRAWING_SABOTEURS)
 SABOTEURS = [
-    *((name, lambda wrong=wrong: AdapterProbe(wrong(ToyModel.random())), wrong) for name, wrong in ADAPTER_SABOTEURS),
+    *(
+        (name, lambda wrong=wrong: AdapterProbe(wrong(ToyModel.random())), wrong)
+        for name, wrong in (*ADAPTER_SABOTEURS, *DRAWING_SABOTEURS)
+    ),
     *((name, lambda wrong=wrong: CalibratorProbe(wrong), wrong) for name, wrong in CALIBRATOR_SABOTEURS),
     *((name, lambda wrong=wrong: FitProbe(wrong, "answers"), wrong) for name, wrong in FIT_SABOTEURS),
     *((name, lambda wrong=wrong: DecoderProbe(wrong()), wrong) for name, wrong in DECODER_SABOTEURS),
