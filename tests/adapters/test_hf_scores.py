@@ -102,6 +102,16 @@ def test_h6_a_window_is_respected_when_only_some_prompts_fit_it(monkeypatch):
     assert 0 < sum(groups) < len(prompts)
 
 
+def test_h6_padding_pushes_no_token_out_of_a_window():
+    """Each prompt fits the window with its own options; padded together, one would lose its prompt from sight."""
+    adapter = Transformers(models.gemma3(20), models.byte_level())
+    prompts, texts = ["A", "umbrella" + " a" * 6], [[" zxzxzxzxzxzx", " b"], [" b", " c d"]]
+    jobs = [_hf_score.Job(0, *adapter._reader.split(*pair)) for pair in zip(prompts, texts, strict=True)]
+    assert all(job.longest <= 20 for job in jobs)
+    assert len(jobs[1].prefix) + max(map(len, jobs[0].tails)) > 20
+    assert differences(adapter, prompts, texts) < TIGHT
+
+
 def test_positions_without_position_ids_share_only_equal_lengths(monkeypatch):
     """Bloom counts positions by itself, so only prompts of one length go together."""
     lengths = []
