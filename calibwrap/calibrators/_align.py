@@ -182,11 +182,11 @@ def _affine(pair: Pair, used: Bools, report: FitReport, settings: Settings, *, f
 def _soft_targets(post: Floats, pre: Floats, used: Bools) -> tuple[Floats, Floats, float]:
     """Return the gaps of `post`, each row's sum of p times them, and the mean entropy of p = softmax(pre)."""
     if not used.all():
-        post, pre = post[:, used], pre[:, used]
+        post, pre = (np.compress(used, side, axis=1) for side in (post, pre))  # several times as fast as [:, used]
     reference = np.exp(pre)
     total = reference.sum(axis=0)
     reference /= total
-    entropy = float((np.log(total) - (reference * pre).sum(axis=0)).mean())
+    entropy = float(np.log(total).mean() - np.vdot(reference, pre) / len(total))
     return post, np.asarray((reference * post).sum(axis=0)), entropy
 
 

@@ -95,7 +95,7 @@ def fit_temperature(
     targets = gaps[right, np.arange(len(right))]
     used, notes = labelled_rows(rows, right, targets > ABSENT)
     if not used.all():
-        gaps, targets = gaps[:, used], targets[used]
+        gaps, targets = np.compress(used, gaps, axis=1), targets[used]
     solution = solve(gaps, targets, interval)
     value, more = settle(solution, interval)
     return Temperature(
