@@ -1,4 +1,8 @@
-"""Drawing: the whole distribution, steered or not, reproducible, with honest texts; backends.md L3, L4, L6, L7."""
+"""Drawing: the whole distribution, steered or not, reproducible, with honest texts.
+
+The numbers in test names are those of llama.cpp's known pitfalls: L3 bias and processor drop each other, L4 errors are
+lost, L6 texts collide, L7 samplers truncate by default.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -216,8 +220,8 @@ def test_l4_an_error_in_the_calibrator_surfaces_as_itself(llama):
 
 def test_l4_an_error_surfaces_without_the_stopping_criterion_too(llama):
     guard = logits_processor(Broken())
+    processors = llama_cpp.LogitsProcessorList([guard])
     with pytest.raises(ArithmeticError, match="on purpose"), guard:
-        processors = llama_cpp.LogitsProcessorList([guard])
         llama.create_completion(PROMPT, max_tokens=2, logits_processor=processors)
 
 

@@ -1,4 +1,4 @@
-"""Files, templates, identity and lifetime of the llama.cpp adapter; backends.md L11."""
+"""Files, templates, identity and lifetime of the llama.cpp adapter. L11 is doubled BOS."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""A real model through llama.cpp: the whole contract of adapters on tiny models, and what people would try on a real one."""
+"""llama.cpp: the whole contract of adapters on tiny models, and what people would try on a real one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,8 @@
-"""What the llama.cpp adapter reads is what the weights say, whatever was read before; backends.md L1, L2, L5, L6, L12."""
+"""What the llama.cpp adapter reads is what the weights say, whatever was read before.
+
+The numbers in test names are those of llama.cpp's known pitfalls: L1 stale logits, L2 context x vocabulary tables, L5
+shifted scores, L6 colliding texts, L10 threads, L12 memories that cannot go back.
+"""
 
 import resource
 import threading
@@ -17,6 +21,12 @@ from . import gguf_models as models
 TIGHT = 1e-5
 PROMPTS = ["The A B", "A", "Un café, the A", "It is winter: ☃"]
 TEXTS = [" A", "the B C D", "☃ the", " A the A B C D E F G H"]
+
+
+def split_at(adapter, prompt, text, length):
+    """Return the joint ids of prompt and text, cut `length` tokens before their end."""
+    ids = [token for part in adapter.tokenize(prompt, text) for token in part]
+    return ids[:-length], ids[-length:]
 
 
 def test_next_token_is_what_the_weights_say(tiny, load):
@@ -52,9 +62,8 @@ def test_l5_scores_are_not_shifted_with_or_without_bos(tiny, load):
     adapter = load(tiny.path)
     for prompt, scored in zip(PROMPTS, adapter.score(PROMPTS, [TEXTS] * len(PROMPTS)), strict=True):
         for text, scores in zip(TEXTS, scored, strict=True):
-            ids = sum(adapter.tokenize(prompt, text), [])
-            prefix = ids[: len(ids) - len(scores)]
-            assert scores.chosen.tolist() == ids[len(prefix) :]
+            prefix, suffix = split_at(adapter, prompt, text, len(scores))
+            assert scores.chosen.tolist() == suffix
             expected = tiny.continuation(prefix, scores.chosen.tolist())
             np.testing.assert_allclose(scores.chosen_logprob, expected, atol=TIGHT)
 
@@ -109,7 +118,7 @@ def test_long_prompts_and_answers_go_in_pieces(tiny_bos, load, n_batch):
     prompt, answer = "A B C D " * 30, " the E F" * 20
     ((scores,),) = load(tiny_bos.path, n_batch=n_batch).score([prompt], [[answer]])
     assert len(scores) > 64
-    prefix = sum(load(tiny_bos.path).tokenize(prompt, answer), [])[: -len(scores)]
+    prefix, _ = split_at(load(tiny_bos.path), prompt, answer, len(scores))
     expected = tiny_bos.continuation(prefix, scores.chosen.tolist())
     np.testing.assert_allclose(scores.chosen_logprob, expected, atol=5e-5)
 

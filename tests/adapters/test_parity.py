@@ -1,4 +1,4 @@
-"""The same GGUF file through Transformers and through llama.cpp: the same words, nearly the same numbers; L5."""
+"""The same GGUF file through Transformers and through llama.cpp: the same words, nearly the same numbers."""
 
 import warnings
 
