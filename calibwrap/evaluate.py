@@ -15,7 +15,7 @@ import numpy as np
 
 from calibwrap import saving
 from calibwrap.base import Calibrator, Readout
-from calibwrap.calibrators import fit_named
+from calibwrap.calibrators import Temperature, fit_named
 from calibwrap.errors import InputError, JournalError, QuestionError
 from calibwrap.files import replacing
 from calibwrap.journal import Journal
@@ -54,19 +54,33 @@ class Evaluation:
 
     def metrics(self) -> dict[str, Any]:
         """Return what metrics.json holds: figures with intervals for each series, fits, and where they come from."""
-        held_out, _ = self.part(RAW)
-        known = all(question.answer is not None for question in held_out)
-        by_series = {name: figures(self.part(name)[1], answers_of(held_out)) for name in self.scores} if known else {}
+        answered = self.held_out & np.array([question.answer is not None for question in self.questions])
+        rows = np.flatnonzero(answered)
+        answers = answers_of([self.questions[row] for row in rows])
+        found = {name: figures(scores.take(rows), answers) for name, scores in self.scores.items()} if answers else {}
         return {
             "questions": len(self.questions),
-            "held_out": len(held_out),
+            "held_out": int(self.held_out.sum()),
+            "answered": len(answers),
             "readout": self.scores[RAW].readout,
             "label_mass": _mean_or_none(self.scores[RAW].label_mass),
-            "series": {name: {key: asdict(f) for key, f in found.items()} for name, found in by_series.items()},
-            "fits": {name: None if c.report is None else asdict(c.report) for name, c in self.calibrators.items()},
+            "series": {name: {key: asdict(figure) for key, figure in of.items()} for name, of in found.items()},
+            "fits": {name: describe(calibrator) for name, calibrator in self.calibrators.items()},
             "model": asdict(self.provenance),
             "reference": None if self.reference is None else asdict(self.reference),
         }
+
+
+def describe(calibrator: Calibrator) -> dict[str, Any]:
+    """Return a calibrator's kind, its temperature where it has one, and its fit report, ready for JSON.
+
+    >>> from calibwrap.calibrators import Temperature
+    >>> describe(Temperature(2.0))
+    {'kind': 'temperature', 'temperature': 2.0}
+    """
+    number = {"temperature": calibrator.value} if isinstance(calibrator, Temperature) else {}
+    report = {} if calibrator.report is None else asdict(calibrator.report)
+    return {"kind": calibrator.kind, **number, **report}
 
 
 def collect(
@@ -147,41 +161,30 @@ def evaluate(
         JournalError: see `collect`.
     """
     chosen = lm.readout if readout is None else find_readout(readout)
-    uses_reference = any(fit_named(method).needs_reference for method in fit)
-    if uses_reference != (reference is not None):
-        wanted = "need" if uses_reference else "take no"
-        raise InputError(f"The fits {list(fit)} {wanted} 'reference', a pre-trained model.")
-    held_out = _split(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
-    if any(fit_named(method).needs_answers for method in fit):
+    fits = [fit_named(method) for method in fit]
+    if any(one.needs_reference for one in fits) != (reference is not None):
+        raise InputError(
+            f"The fits {list(fit)} {'take no' if reference else 'need a'} 'reference', a pre-trained model."
+        )
+    if any(one.needs_answers for one in fits):
         answers_of(questions)
+    held_out = _split(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
     folder = None if out is None else _folder(out)
-    total = len(questions) * (2 if reference else 1)
-    raw = collect(
-        lm,
-        questions,
-        folder and folder / "journal.jsonl",
-        readout=chosen,
-        resume=resume,
-        progress=progress and (lambda done, _: progress(done, total)),
-    )
-    other = None
+    asked = [(lm, chosen, "journal.jsonl")]
     if reference is not None:
         how = default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
-        other = collect(
-            reference,
-            questions,
-            folder and folder / "reference.jsonl",
-            readout=how,
-            resume=resume,
-            progress=progress and (lambda done, _: progress(len(questions) + done, total)),
-        )
-    provenance = None if reference is None else reference.adapter.fingerprint()
-    calibrators = _fit_all(lm, questions, fit, ~held_out, raw, other, provenance)
+        asked.append((reference, how, "reference.jsonl"))
+    read = []
+    for turn, (model, how, name) in enumerate(asked):
+        journal = None if folder is None else folder / name
+        shown = None if progress is None else _shifted(progress, turn * len(questions), len(asked) * len(questions))
+        read.append(collect(model, questions, journal, readout=how, resume=resume, progress=shown))
+    calibrators = _fit_all(lm, questions, fit, ~held_out, read, reference)
     if not fit and lm.calibrator.kind != "identity":
         calibrators = {lm.calibrator.kind: lm.calibrator}
-    scores = {RAW: raw, **{name: calibrator(raw) for name, calibrator in calibrators.items()}}
-    model = lm.adapter.fingerprint()
-    result = Evaluation(tuple(questions), held_out, scores, calibrators, model, provenance)
+    scores = {RAW: read[0], **{name: calibrator(read[0]) for name, calibrator in calibrators.items()}}
+    origin = None if reference is None else reference.adapter.fingerprint()
+    result = Evaluation(tuple(questions), held_out, scores, calibrators, lm.adapter.fingerprint(), origin)
     if folder is not None:
         write(result, folder)
     return result
@@ -201,17 +204,24 @@ def _fit_all(
     questions: Sequence[Question],
     methods: Sequence[str],
     rows: Bools,
-    raw: OptionScores,
-    other: OptionScores | None,
-    provenance: Provenance | None,
+    read: Sequence[OptionScores],
+    reference: CalibratedLM | None,
 ) -> dict[str, Calibrator]:
+    """Return the calibrators fitted on `rows`; a fit without labels is not handed any."""
     fitted = {}
     for method in methods:
-        data: dict[str, Any] = {"reference": None if other is None else other.take(rows), "provenance": provenance}
         if fit_named(method).needs_answers:
-            data = {"answers": answers_of([questions[row] for row in np.flatnonzero(rows)])}
-        fitted[method] = lm.fitted(method, raw.take(rows), **data).calibrator
+            data: dict[str, Any] = {"answers": answers_of([questions[row] for row in np.flatnonzero(rows)])}
+        else:
+            origin = None if reference is None else reference.adapter.fingerprint()
+            data = {"reference": read[1].take(rows), "provenance": origin}
+        fitted[method] = lm.fitted(method, read[0].take(rows), **data).calibrator
     return fitted
+
+
+def _shifted(progress: Progress, start: int, total: int) -> Progress:
+    """Return a progress of one model as progress of all."""
+    return lambda done, _: progress(start + done, total)
 
 
 def _split(n: int, share: float, seed: int) -> Bools:

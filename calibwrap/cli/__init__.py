@@ -15,6 +15,7 @@ def main() -> None:
     """Run the command line on `sys.argv`; a failure is one clear sentence on standard error and exit code 1."""
     # Read by the libraries when they load: their bars and notices would be drawn over ours.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from calibwrap.cli.app import app  # typer is loaded only when the command line runs

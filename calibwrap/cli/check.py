@@ -6,7 +6,7 @@ from typing import Any
 from calibwrap.base import Adapter
 from calibwrap.cli.console import print_json, print_pairs
 from calibwrap.cli.parts import open_model
-from calibwrap.errors import CalibwrapError
+from calibwrap.errors import CalibwrapError, ModelError
 from calibwrap.questions import TEMPLATES, Question
 from calibwrap.readouts import find_readout
 
@@ -56,6 +56,9 @@ def _told(found: dict[str, Any]) -> str:
 
 
 def _conformance(adapter: Adapter) -> dict[str, str]:
-    from calibwrap.testing import adapter_checks
+    from calibwrap.testing import CheckFailed, adapter_checks
 
-    return dict(adapter_checks(adapter))
+    try:
+        return {check.name: check.outcome for check in adapter_checks(adapter)}
+    except CheckFailed as error:
+        raise ModelError(str(error)) from error

@@ -8,8 +8,8 @@ from typing import Any
 
 from calibwrap.wrap import Progress
 
-SHOWN = ("accuracy", "mean_confidence", "ece", "brier", "nll", "auroc")
-"""Figures in the table on the terminal; all are in metrics.json and the report."""
+SHOWN = {"accuracy": "accuracy", "mean_confidence": "confidence", "ece": "ECE", "brier": "Brier", "nll": "NLL"}
+"""Figures in the table on the terminal and their headings, 80 columns in all; the rest is in metrics.json."""
 
 
 def say(text: str, quiet: bool = False) -> None:
@@ -67,13 +67,12 @@ def print_figures(title: str, series: Mapping[str, Mapping[str, Mapping[str, Any
 
     if not series:
         return
-    names = [name for name in SHOWN if name in next(iter(series.values()))]
     table = Table(title=title, title_justify="left", caption="95 % bootstrap intervals", caption_justify="left")
     table.add_column("")
-    for name in names:
-        table.add_column(name.upper() if name in ("ece", "nll", "auroc") else name.replace("_", " "), justify="right")
+    for heading in SHOWN.values():
+        table.add_column(heading, justify="right", no_wrap=True)
     for row, found in series.items():
-        table.add_row(row, *(_cell(found[name]) for name in names))
+        table.add_row(row, *(_cell(found[name]) for name in SHOWN))
     Console().print(table)
 
 
@@ -81,7 +80,7 @@ def _cell(figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return "not defined"
     text = f"{figure['value']:.3f}"
-    return text if figure["low"] is None else f"{text}\n[dim]{figure['low']:.3f}–{figure['high']:.3f}[/dim]"
+    return text if figure["low"] is None else f"{text}\n[dim]{figure['low']:.2f}–{figure['high']:.2f}[/dim]"
 
 
 def print_pairs(title: str, pairs: Mapping[str, object]) -> None:

@@ -1,16 +1,16 @@
 """`calibwrap fit`: questions in, one calibrator file out. Journalled beside the file, so that it can be resumed."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from calibwrap import saving
 from calibwrap.base import Calibrator, Readout
-from calibwrap.calibrators import Temperature, fit_named
+from calibwrap.calibrators import fit_named
 from calibwrap.cli.console import print_json, print_pairs, progress_bar, say
 from calibwrap.cli.parts import open_model, read_readout
 from calibwrap.data import load_questions
 from calibwrap.errors import InputError
-from calibwrap.evaluate import collect
+from calibwrap.evaluate import collect, describe
 from calibwrap.questions import Question
 from calibwrap.scores import OptionScores
 from calibwrap.wrap import CalibratedLM, answers_of, default_reference_readout
@@ -82,18 +82,23 @@ def _fit_to_reference(
 
 
 def _print(calibrator: Calibrator, out: Path, as_json: bool) -> None:
-    report = {} if calibrator.report is None else asdict(calibrator.report)
+    report = describe(calibrator)
     if as_json:
-        print_json({"file": str(out), "kind": calibrator.kind, **_numbers(calibrator), **report})
+        print_json({"file": str(out), **report})
         return
-    shown: dict[str, object] = {"kind": calibrator.kind, **_numbers(calibrator)}
-    wanted = ("rows", "rows_used", "agreement_rate", "objective_before", "objective_after", "interval", "at_bound")
+    shown: dict[str, object] = {}
+    wanted = (
+        "kind",
+        "temperature",
+        "rows",
+        "rows_used",
+        "agreement_rate",
+        "objective_before",
+        "objective_after",
+        "interval",
+        "at_bound",
+    )
     shown |= {name.replace("_", " "): report[name] for name in wanted if report.get(name) not in (None, "")}
     print_pairs(f"Saved to {out}", shown)
     for note in report.get("notes", ()):
         say(note)
-
-
-def _numbers(calibrator: Calibrator) -> dict[str, object]:
-    """Return the fitted number where there is a single one."""
-    return {"temperature": calibrator.value} if isinstance(calibrator, Temperature) else {}
