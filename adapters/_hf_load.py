@@ -24,14 +24,14 @@ def load_pair(target: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """
     path = Path(target)
     if path.suffix.lower() == ".gguf":
-        check_gguf(path)
-        place, file = str(path.parent), {"gguf_file": path.name}
-        options = {"dtype": need("torch", feature="loading a model", extra="hf").float32, **options}
-    else:
-        if looks_like_path(target) and not path.is_dir():
-            raise ModelError(f"There is no model directory '{target}': give a directory, a .gguf file or a hub id.")
-        place, file = target, {}
-    return _model(target, place, {**file, **options}), _tokenizer(target, place, {**file, **options})
+        begins = check_gguf(path)
+        place = str(path.parent)
+        torch = need("torch", feature="loading a model", extra="hf")
+        options = {"dtype": torch.float32, "gguf_file": path.name, **options}
+        return _model(target, place, options), _beginning(_tokenizer(target, place, options), begins)
+    if looks_like_path(target) and not path.is_dir():
+        raise ModelError(f"There is no model directory '{target}': give a directory, a .gguf file or a hub id.")
+    return _model(target, target, options), _tokenizer(target, target, options)
 
 
 def looks_like_path(target: str) -> bool:
@@ -76,8 +76,25 @@ def _tokenizer(target: str, place: str, options: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def check_gguf(path: Path) -> None:
-    """Return nothing when the GGUF file is there and as long as its own table of tensors says.
+def _beginning(tokenizer: Any, begins: bool | None) -> Any:
+    """Return the tokenizer, made to write a begin token before every text where the GGUF file asks for one.
+
+    Transformers reads the vocabulary from the file and passes over this wish; without its begin token a model such as
+    Gemma gives other probabilities.
+    """
+    bos = tokenizer.bos_token
+    if begins and bos is not None and tokenizer("a").input_ids[:1] != [tokenizer.bos_token_id]:
+        processors = need("tokenizers", feature="loading a .gguf file", extra="hf").processors
+        known = [(bos, tokenizer.bos_token_id)]
+        before = processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=known)
+        backend = tokenizer.backend_tokenizer
+        old = backend.post_processor
+        backend.post_processor = before if old is None else processors.Sequence([old, before])
+    return tokenizer
+
+
+def check_gguf(path: Path) -> bool | None:
+    """Return whether the GGUF file, which is whole, asks for a begin token; None when it does not say.
 
     Raises:
         ModelError: absent, not a GGUF file, or cut off.
@@ -87,14 +104,17 @@ def check_gguf(path: Path) -> None:
         raise ModelError(f"There is no file '{path}': give the path of a .gguf file that exists.")
     gguf = need("gguf", feature="loading a .gguf file", extra="hf")
     try:
-        tensors = gguf.GGUFReader(path).tensors
+        reader = gguf.GGUFReader(path)
+        wish = reader.get_field("tokenizer.ggml.add_bos_token")
+        begins = None if wish is None else bool(wish.contents())
     except (ValueError, IndexError, KeyError, OverflowError, OSError, MemoryError) as error:
         raise ModelError(
             f"The file '{path}' is not a whole GGUF file ({path.stat().st_size} bytes; {_first_line(error)}): fetch it "
             "again and compare its SHA-256 with the publisher's."
         ) from error
-    if not tensors:
+    if not reader.tensors:
         raise ModelError(f"The file '{path}' holds no tensors: fetch it again, or give the file with the weights.")
+    return begins
 
 
 def _first_line(error: BaseException) -> str:

@@ -67,6 +67,7 @@ class LlamaCpp(Adapter):
             chat=bool(self._vocabulary.template),
             steers=True,
             context_length=self._context_length,
+            batch_size=1,
         )
 
     @classmethod

@@ -1,6 +1,6 @@
 """Start-up: `import calibwrap` and `calibwrap --help` beside `import numpy`, whole processes, interleaved.
 
-    python benchmarks/startup.py [--repeats 15] [--json FILE]
+python benchmarks/startup.py [--repeats 15] [--json FILE]
 """
 
 import argparse

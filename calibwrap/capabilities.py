@@ -27,6 +27,8 @@ class Provides:
     """A calibrator can act inside decoding."""
     context_length: int | None = None
     """How many tokens fit, prompt and answer together."""
+    batch_size: int = 8
+    """How many prompts it reads together; long work is handed over, and kept, in pieces of this many."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from calibwrap.base import Calibrator, Level
 from calibwrap.calibrators import Chain, calibrator_class
 from calibwrap.calibrators._inputs import today
 from calibwrap.errors import InputError, ProvenanceMismatch, ProvenanceWarning, SavedFileError
+from calibwrap.files import replacing
 from calibwrap.provenance import FitReport, Provenance
 
 FORMAT = "calibwrap-calibrator"
@@ -177,16 +178,12 @@ def _encoded(value: Any, name: str, arrays: Arrays) -> Any:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Write `data` beside `path` and move it there, so that `path` is always the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("xb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise SavedFileError(
             f"{path}: the calibrator could not be saved ({error.strerror or error}); what was there is untouched."
         ) from error

@@ -22,9 +22,6 @@ from calibwrap.scores import OptionScores, join
 Progress = Callable[[int, int], None]
 """Called with (questions done, questions in all) after every piece of work."""
 
-CHUNK = 32
-"""Questions asked at a time: enough to fill a batch, few enough to show progress and to lose little."""
-
 _BUILT_IN = {"hf": ("calibwrap.adapters.hf", "Transformers"), "llama-cpp": ("calibwrap.adapters.llamacpp", "LlamaCpp")}
 _LOADED = {"transformers": "hf", "llama_cpp": "llama-cpp"}
 
@@ -78,8 +75,9 @@ class CalibratedLM:
         if not questions:
             raise InputError("'questions' is empty; pass at least one question.")
         check_needs(f"readout {chosen.label!r}", chosen.needs, self.adapter.name, self.adapter.provides)
-        for start in range(0, len(questions), CHUNK):
-            yield chosen.ask(self.adapter, questions[start : start + CHUNK])
+        size = self.adapter.provides.batch_size
+        for start in range(0, len(questions), size):
+            yield chosen.ask(self.adapter, questions[start : start + size])
 
     def fit(
         self,

@@ -1,18 +1,17 @@
 """`calibwrap check`: what a model on its runtime can give, before anything is built on it."""
 
+import warnings
 from dataclasses import asdict
 from typing import Any
 
 from calibwrap.base import Adapter
 from calibwrap.cli.console import print_json, print_pairs
 from calibwrap.cli.parts import open_model
-from calibwrap.errors import CalibwrapError, ModelError
+from calibwrap.errors import CalibrationWarning, CalibwrapError, ModelError
 from calibwrap.questions import TEMPLATES, Question
 from calibwrap.readouts import find_readout
 
-_PROBE = Question(
-    "Which planet is known as the red planet?", ["Venus", "Mars", "Jupiter", "Saturn"], answer=1, id="probe"
-)
+_PROBE = Question("Which planet is known as the red planet?", ["Venus", "Mars", "Jupiter"], answer=1, id="probe")
 
 
 def run(spec: str, settings: list[str] | None, conformance: bool, as_json: bool) -> None:
@@ -40,7 +39,9 @@ def _readout_names() -> list[str]:
 def _try(adapter: Adapter, name: str) -> dict[str, Any]:
     """Return the answer to the probe question, or why there is none."""
     try:
-        scores = find_readout(name).ask(adapter, [_PROBE])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)  # the mass that it would speak of is shown below
+            scores = find_readout(name).ask(adapter, [_PROBE])
     except CalibwrapError as error:
         return {"works": False, "reason": str(error)}
     mass = float(scores.label_mass[0])

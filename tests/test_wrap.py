@@ -1,0 +1,235 @@
+"""`wrap` and `CalibratedLM` on the exact toy model: what goes in, what comes out, what is refused."""
+
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import calibwrap as cw
+from calibwrap.base import Decoder, Flow
+from calibwrap.capabilities import Provides
+from calibwrap.errors import (
+    CapabilityError,
+    InputError,
+    ProvenanceMismatch,
+    ProvenanceWarning,
+    QuestionError,
+)
+from calibwrap.questions import LETTER, Template
+from calibwrap.readouts import Label
+from calibwrap.testing import ToyAdapter, ToyModel, toy_pair, toy_questions
+from calibwrap.wrap import CalibratedLM, answers_of, find_adapter
+
+BASE = ToyModel.random(seed=1)
+QUESTIONS = toy_questions(600, seed=1, model=BASE)
+LABEL = Label(min_mass=0.0)
+
+
+def sharp(factor: float = 3.0) -> CalibratedLM:
+    return CalibratedLM(ToyAdapter(BASE.sharpened(factor)), readout=LABEL)
+
+
+def unlabelled(questions: list[cw.Question]) -> list[cw.Question]:
+    return [replace(question, answer=None) for question in questions]
+
+
+def test_a_planted_temperature_is_found_with_labels() -> None:
+    fitted = sharp(3.0).fit(QUESTIONS, method="temperature")
+    assert fitted.calibrator.value == pytest.approx(3.0, rel=0.25)  # type: ignore[attr-defined]
+    raw, calibrated = sharp(3.0).scores(QUESTIONS), fitted.calibrator(sharp(3.0).scores(QUESTIONS))
+    correct = raw.choice == answers_of(QUESTIONS)
+    assert cw.metrics.ece(calibrated.confidence, correct) < cw.metrics.ece(raw.confidence, correct)
+
+
+def test_a_planted_temperature_is_found_without_labels() -> None:
+    base, post = toy_pair(seed=1, sharpness=3.0)
+    lm = CalibratedLM(ToyAdapter(post), readout=LABEL)
+    reference = CalibratedLM(ToyAdapter(base), readout=LABEL)
+    fitted = lm.fit(unlabelled(QUESTIONS), method="daca", reference=reference)
+    assert fitted.calibrator.value == pytest.approx(3.0, rel=1e-6)  # type: ignore[attr-defined]
+    report = fitted.calibrator.report
+    assert report is not None
+    assert 0 < report.agreement_rate < 1  # type: ignore[operator]
+    assert report.readout == report.reference_readout == "label:letter"
+    assert report.provenance == lm.adapter.fingerprint()
+    assert report.reference == reference.adapter.fingerprint()
+
+
+def test_fitting_returns_a_new_model_and_leaves_the_old_one() -> None:
+    lm = sharp()
+    fitted = lm.fit(QUESTIONS)
+    assert lm.calibrator.kind == "identity"
+    assert fitted is not lm
+    assert fitted.adapter is lm.adapter
+
+
+def test_choose_gives_the_option_its_probability_and_who_calibrated_it() -> None:
+    question = QUESTIONS[0]
+    answer = sharp().fit(QUESTIONS).choose(question.prompt, question.options)
+    assert answer.text in question.options
+    assert sum(answer.probabilities.values()) == pytest.approx(1.0)
+    assert answer.confidence == max(answer.probabilities.values()) == answer.bounds[0] == answer.bounds[1]
+    assert answer.calibrated_by == "temperature"
+    assert sharp().choose(question.prompt, question.options).calibrated_by == "identity"
+
+
+def test_a_batch_equals_single_questions_in_order() -> None:
+    lm = sharp().fit(QUESTIONS)
+    some = QUESTIONS[: lm.adapter.provides.batch_size + 3]
+    assert lm.choose_batch(some) == [lm.choose(q.prompt, q.options, q.context) for q in some]
+
+
+def test_progress_counts_every_question_once() -> None:
+    seen: list[tuple[int, int]] = []
+    size = sharp().adapter.provides.batch_size
+    sharp().scores(QUESTIONS[: 2 * size + 1], progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(size, 2 * size + 1), (2 * size, 2 * size + 1), (2 * size + 1, 2 * size + 1)]
+
+
+def test_default_readout_is_what_the_backend_can_give() -> None:
+    assert CalibratedLM(ToyAdapter()).readout.name == "continuation"
+    listing = ToyAdapter(provides=Provides(given_ids=None, tokenize=True))
+    assert CalibratedLM(listing).readout.name == "label"
+
+
+def test_labels_missing_names_the_question_and_the_way_out() -> None:
+    with pytest.raises(QuestionError, match=r"toy-0.*daca"):
+        sharp().fit(unlabelled(QUESTIONS[:5]), method="temperature")
+
+
+@pytest.mark.parametrize(("method", "reference"), [("daca", None), ("temperature", ToyAdapter())])
+def test_reference_missing_or_in_vain(method: str, reference: ToyAdapter | None) -> None:
+    with pytest.raises(InputError, match="reference"):
+        sharp().fit(QUESTIONS, method=method, reference=reference)
+
+
+def test_unknown_method_readout_runtime_and_object_are_answered_with_names() -> None:
+    with pytest.raises(InputError, match="temperature"):
+        sharp().fit(QUESTIONS, method="temprature")
+    with pytest.raises(InputError, match="Did you mean 'llama-cpp'"):
+        cw.wrap("llama-ccp:model.gguf")
+    with pytest.raises(InputError, match="RUNTIME:MODEL"):
+        cw.wrap("model.gguf")
+    with pytest.raises(InputError, match=r"builtins\.dict.*hf"):
+        cw.wrap({})
+    with pytest.raises(InputError, match="empty"):
+        sharp().scores([])
+
+
+def test_wrap_takes_adapters_and_wrapped_models_as_they_are() -> None:
+    adapter = ToyAdapter()
+    lm = cw.wrap(adapter)
+    assert lm.adapter is adapter
+    assert cw.wrap(lm) is lm
+
+
+def test_built_in_runtimes_are_found_by_name() -> None:
+    assert find_adapter("hf").name == "hf"
+    assert find_adapter("llama-cpp").name == "llama-cpp"
+
+
+def test_a_plug_in_is_found_by_name_and_by_the_object_it_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        """A loaded object of somebody's runtime."""
+
+    class Plugged(ToyAdapter):
+        wraps = (Engine.__module__.partition(".")[0],)
+
+        def __init__(self, engine: object = None) -> None:
+            super().__init__()
+
+    class Entry:
+        name = "plugged"
+
+        def load(self) -> type:
+            return Plugged
+
+    monkeypatch.setattr(sys.modules["calibwrap.wrap"], "_plug_ins", lambda: (Entry(),))
+    assert isinstance(cw.wrap(Engine()).adapter, Plugged)
+    assert find_adapter("plugged") is Plugged
+
+
+def test_save_and_load_give_the_same_answers(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    fitted = sharp().fit(QUESTIONS)
+    fitted.save(tmp_path / "cal.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # same model, same readout: nothing to warn of
+        again = sharp().with_calibrator(cw.load(tmp_path / "cal.json"), strict=True)
+    assert again.choose_batch(QUESTIONS[:5]) == fitted.choose_batch(QUESTIONS[:5])
+
+
+def test_another_model_warns_and_strictly_refuses(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    sharp().fit(QUESTIONS).save(tmp_path / "cal.json")
+    calibrator = cw.load(tmp_path / "cal.json")
+    other = CalibratedLM(ToyAdapter(ToyModel.random(seed=9)), readout=LABEL)
+    with pytest.warns(ProvenanceWarning, match="revision"):
+        other.with_calibrator(calibrator)
+    with pytest.raises(ProvenanceMismatch, match="revision"):
+        other.with_calibrator(calibrator, strict=True)
+
+
+def test_another_template_warns(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    mine = Template(body="{question}\n{options}Say", shows_options=True, name="mine")
+    fitted = sharp().fit(QUESTIONS, readout=Label(mine, min_mass=0.0))
+    with pytest.warns(ProvenanceWarning, match="readout"):
+        sharp().with_calibrator(fitted.calibrator)
+
+
+def test_with_calibrator_reads_as_it_was_fitted() -> None:
+    fitted = sharp().fit(QUESTIONS, readout=Label(LETTER, min_mass=0.0))
+    fresh = CalibratedLM(sharp().adapter)
+    assert fresh.readout.name == "continuation"
+    assert fresh.with_calibrator(fitted.calibrator).readout.label == "label:letter"
+
+
+def test_free_text_with_an_option_calibrator_is_refused() -> None:
+    with pytest.raises(CapabilityError, match="choose"):
+        sharp().fit(QUESTIONS)("What comes after sun")
+
+
+def test_free_text_uses_the_greedy_decoder_and_its_sequence_probability() -> None:
+    answer = CalibratedLM(ToyAdapter(BASE))("What comes after sun", cw.Greedy(max_tokens=2))
+    [completion] = answer.candidates
+    assert completion.scores.chosen_logprob is not None
+    assert answer.confidence == pytest.approx(float(np.exp(completion.scores.chosen_logprob.sum())))
+
+
+def test_a_token_calibrator_calibrates_what_a_decoder_sees() -> None:
+    plain = CalibratedLM(ToyAdapter(BASE))
+    hot = replace(plain, calibrator=cw.Temperature(5.0, level="token"))
+    decoder = cw.Greedy(max_tokens=3)
+    assert hot("sun", decoder).confidence < plain("sun", decoder).confidence
+    assert hot("sun", decoder).calibrated_by == "temperature"
+
+
+class TwoRounds(Decoder):
+    """Asks once for two drawn tokens, and again when the first text is long."""
+
+    def flow(self) -> Flow:
+        first = yield cw.Sampling(max_tokens=2, seed=0)
+        if len(first[0].text) > 2:
+            first = yield cw.Sampling(max_tokens=1, temperature=0.0)
+        return cw.Answer(first[0].text, 0.5, (0.5, 0.5))
+
+
+def test_flows_run_in_lock_step_with_one_call_a_round() -> None:
+    adapter = ToyAdapter(BASE)
+    prompts = ["sun", " A", " B", " C", "é", "☃"]
+    together = CalibratedLM(adapter).batch(prompts, TwoRounds())
+    assert adapter.calls["generate"] <= 2
+    assert together == [CalibratedLM(ToyAdapter(BASE))(prompt, TwoRounds()) for prompt in prompts]
+
+
+def test_leaving_the_block_closes_the_model() -> None:
+    closed = []
+
+    class Closing(ToyAdapter):
+        def close(self) -> None:
+            closed.append(True)
+
+    with CalibratedLM(Closing()) as lm:
+        assert not closed
+        assert lm.adapter.name == "toy"
+    assert closed == [True]
