@@ -1,7 +1,7 @@
 """The model's side of the Transformers adapter: padded forward passes that read only the wanted rows of the head."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,9 @@ _HEAD_BLOCK = 8192
 
 _SOFTMAX_BLOCK = 1 << 22
 """Logits whose exponentials exist at a time."""
+
+PASS_COST = 40
+"""Padding tokens that cost about as much as one more pass, which must read all weights again; only speed depends."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,33 @@ def is_half_linear(head: Any) -> bool:
         and head.weight.dtype in (torch.bfloat16, torch.float16)
         and not head.weight.is_meta
     )
+
+
+def batches(
+    lengths: Sequence[int], size: int, allowed: Callable[[Sequence[int]], bool] = lambda rows: True
+) -> list[list[int]]:
+    """Return indices of rows that are padded together, at most `size`, so that padding and passes cost least.
+
+    Rows are sorted by length, and the best cuts found from the front; `allowed` judges several rows together.
+
+    >>> batches([3, 40, 2, 41], size=4)
+    [[2, 0], [1, 3]]
+    """
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    best, cut = [0.0], [0]
+    for stop in range(1, len(order) + 1):
+        choices = [(best[stop - 1] + PASS_COST + lengths[order[stop - 1]], stop - 1)]
+        for start in range(max(0, stop - size), stop - 1):
+            if allowed(order[start:stop]):
+                choices.append((best[start] + PASS_COST + (stop - start) * lengths[order[stop - 1]], start))
+        cost, start = min(choices)
+        best.append(cost)
+        cut.append(start)
+    found, stop = [], len(order)
+    while stop:
+        found.append(order[cut[stop] : stop])
+        stop = cut[stop]
+    return found[::-1]
 
 
 def pad_right(sequences: Sequence[Sequence[int]], device: Any) -> tuple[Any, Any]:

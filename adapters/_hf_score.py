@@ -6,7 +6,7 @@ option is read with its prompt in full. Both give the same numbers; only the tim
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,11 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from calibwrap.adapters._hf_forward import BUDGET, Engine, Rows, forward, keep, pad_right
+from calibwrap.adapters._hf_forward import BUDGET, Engine, Rows, batches, forward, keep, pad_right
 from calibwrap.scores import TokenScores
 
 _OPTIONS_A_PROMPT = 4
 """Rows of an option pass for each row of a prefix pass; only speed and memory depend on it."""
-
-_PASS_COST = 24
-"""Padding tokens that cost about as much as one more pass, which must read all weights again; only speed depends."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +69,20 @@ def _can_share(engine: Engine, job: Job) -> bool:
     return engine.can_repeat and fits and len(job.tails) > 1
 
 
-def groups(engine: Engine, jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Yield jobs whose prefixes are read together, similar lengths side by side.
+def groups(engine: Engine, jobs: Sequence[Job]) -> list[list[Job]]:
+    """Return jobs whose prefixes are read together.
 
     Without explicit positions, or where padding would push a token out of a window, only what is exact goes together.
     """
-    group: list[Job] = []
-    for job in sorted(jobs, key=lambda job: len(job.prefix)):
-        width = max(len(tail) for one in (*group, job) for tail in one.tails)
-        exact = engine.takes_positions or not group or len(group[0].prefix) == len(job.prefix)
-        exact = exact and (engine.window is None or len(job.prefix) + width <= engine.window)
-        if group and (len(group) == engine.batch_size or not exact):
-            yield group
-            group = []
-        group.append(job)
-    if group:
-        yield group
+
+    def exact(rows: Sequence[int]) -> bool:
+        sizes = [len(jobs[row].prefix) for row in rows]
+        width = max(len(tail) for row in rows for tail in jobs[row].tails)
+        in_window = engine.window is None or max(sizes) + width <= engine.window
+        return in_window and (engine.takes_positions or min(sizes) == max(sizes))
+
+    lengths = [len(job.prefix) for job in jobs]
+    return [[jobs[row] for row in rows] for rows in batches(lengths, engine.batch_size, exact)]
 
 
 def score_group(engine: Engine, group: Sequence[Job], top: int | None, parts: Parts) -> None:
@@ -101,22 +96,13 @@ def score_group(engine: Engine, group: Sequence[Job], top: int | None, parts: Pa
     first = keep(logits, [tail.row for tail in tails], [tail.ids[0] for tail in tails], top)
     for position, tail in enumerate(tails):
         parts[tail.prompt, tail.option] = [_slice(first, position, position + 1)]
-    longer = [tail for tail in tails if len(tail.ids) > 1]
-    for chunk in alike(longer, len(group) * _OPTIONS_A_PROMPT):
+    for chunk in alike([tail for tail in tails if len(tail.ids) > 1], len(group) * _OPTIONS_A_PROMPT):
         score_tails(engine, cache, mask, chunk, top, parts)
 
 
-def alike(tails: Sequence[Tail], size: int) -> Iterator[list[Tail]]:
-    """Yield at most `size` continuations at a time, of lengths so alike that padding costs less than another pass."""
-    chunk: list[Tail] = []
-    for tail in sorted(tails, key=lambda tail: len(tail.ids)):
-        added = len(chunk) * (len(tail.ids) - len(chunk[-1].ids)) if chunk else 0
-        if chunk and (len(chunk) == size or added > _PASS_COST):
-            yield chunk
-            chunk = []
-        chunk.append(tail)
-    if chunk:
-        yield chunk
+def alike(tails: Sequence[Tail], size: int) -> list[list[Tail]]:
+    """Return continuations that are read together, of similar lengths; one token fewer is read than is scored."""
+    return [[tails[row] for row in rows] for rows in batches([len(tail.ids) - 1 for tail in tails], size)]
 
 
 def score_tails(

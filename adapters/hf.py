@@ -64,6 +64,16 @@ class Transformers(Adapter):
             context_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
         )
 
+    @property
+    def model(self) -> Any:
+        """The Transformers model."""
+        return self._open().model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self._reader.tokenizer
+
     @classmethod
     def load(cls, target: str, **options: Any) -> Self:
         """Return an adapter around a model directory, a hub id or a .gguf file.
@@ -115,10 +125,8 @@ class Transformers(Adapter):
         tokens = self._read_all(prompts, new=0)
         _check_ids(prompts, ids, top, engine.vocabulary)
         found: dict[int, TokenScores] = {}
-        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         with hf.inference(engine.model):
-            for start in range(0, len(order), engine.batch_size):
-                part = order[start : start + engine.batch_size]
+            for part in hf.batches([len(own) for own in tokens], engine.batch_size):
                 batch = hf.pad_right([tokens[index] for index in part], engine.device)
                 last = [(row, len(tokens[index]) - 1) for row, index in enumerate(part)]
                 logits = hf.forward(engine, *batch, last)
@@ -192,7 +200,7 @@ class Transformers(Adapter):
         instead of its files.
         """
         if self._fingerprint is None:
-            model = self._open().model
+            model = self.model
             name = self._target or str(model.config.name_or_path) or type(model).__name__
             revision = _hf_load.revision_of(name, model) if self._target else _hf_load.sampled_weights(model)
             self._fingerprint = Provenance(

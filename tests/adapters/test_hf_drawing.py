@@ -25,7 +25,7 @@ def ids_of(completion):
 def check_raw(adapter, prompt, completion):
     """The reported values are those of a separate plain forward over prompt and completion."""
     prefix, drawn = adapter.tokenize(prompt)[0], ids_of(completion)
-    truth = models.plain_score(adapter._engine.model, prefix, drawn)
+    truth = models.plain_score(adapter.model, prefix, drawn)
     np.testing.assert_allclose(completion.scores.chosen_logprob, truth, atol=TIGHT)
 
 
@@ -45,7 +45,7 @@ def test_h1_a_calibrator_inside_decoding_leaves_the_raw_scores_alone():
     adapter = models.adapter("llama")
     for completion in adapter.generate(PROMPTS[:1], Sampling(n=4, max_tokens=8, seed=0, top=None), steer=WARM)[0]:
         prefix = adapter.tokenize(PROMPTS[0])[0]
-        truth = models.plain_logprobs(adapter._engine.model, [*prefix, *ids_of(completion)])[len(prefix) - 1 : -1]
+        truth = models.plain_logprobs(adapter.model, [*prefix, *ids_of(completion)])[len(prefix) - 1 : -1]
         np.testing.assert_allclose(completion.scores.logprobs, truth, atol=TIGHT)
 
 
@@ -68,12 +68,12 @@ def test_h2_nothing_of_the_repository_s_generation_config_leaks():
         bad_words_ids=[[9]], suppress_tokens=[11, 12], min_new_tokens=4, eos_token_id=2, pad_token_id=0,
         max_length=5, num_beams=1, forced_eos_token_id=2,
     )  # fmt: skip
-    foul._engine.model.generation_config = found
+    foul.model.generation_config = found
     sampling = Sampling(n=4, max_tokens=12, seed=1, top=5)
     for mine, other in zip(clean.generate(PROMPTS, sampling), foul.generate(PROMPTS, sampling), strict=True):
         assert [ids_of(one) for one in mine] == [ids_of(one) for one in other]
         assert [one.scores.logprobs.tolist() for one in mine] == [one.scores.logprobs.tolist() for one in other]
-    assert foul._engine.model.generation_config is found
+    assert foul.model.generation_config is found
 
 
 def test_h2_tokens_beyond_the_default_top_50_are_drawn():

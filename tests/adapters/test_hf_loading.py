@@ -46,7 +46,7 @@ def test_load_gives_the_saved_model(folder):
 
 
 def test_options_reach_from_pretrained(folder):
-    assert Transformers.load(str(folder), dtype=torch.bfloat16)._engine.model.dtype == torch.bfloat16
+    assert Transformers.load(str(folder), dtype=torch.bfloat16).model.dtype == torch.bfloat16
     assert Transformers.load(str(folder), attn_implementation="eager").fingerprint().dtype == "float32 attention=eager"
 
 

@@ -31,7 +31,7 @@ def differences(adapter, prompts, texts, top=0):
         prefix, tails = adapter._reader.split(prompt, options)
         assert [scores.chosen.tolist() for scores in row] == tails
         for tail, scores in zip(tails, row, strict=True):
-            truth = models.plain_score(adapter._engine.model, prefix, tail)
+            truth = models.plain_score(adapter.model, prefix, tail)
             worst = max(worst, float(np.abs(scores.chosen_logprob - truth).max()))
     return worst
 
@@ -45,7 +45,7 @@ def test_scores_equal_a_plain_forward(family):
 def test_h5_a_batch_equals_singles(family):
     adapter = models.adapter(family)
     for prompt, scores in zip(PROMPTS, adapter.next_token(PROMPTS), strict=True):
-        truth = models.plain_logprobs(adapter._engine.model, adapter.tokenize(prompt)[0])[-1]
+        truth = models.plain_logprobs(adapter.model, adapter.tokenize(prompt)[0])[-1]
         assert scores.is_full
         np.testing.assert_allclose(scores.logprobs[0], truth, atol=TIGHT)
     together = adapter.score(PROMPTS, TEXTS, top=3)
@@ -198,7 +198,7 @@ def test_h10_padded_rows_keep_their_probability():
     adapter = Transformers(models.llama(padded=54), tokenizer)
     scores = adapter.next_token(PROMPTS[:1])[0]
     assert scores.logprobs.shape[1] == len(tokenizer) + 54
-    truth = models.plain_logprobs(adapter._engine.model, adapter.tokenize(PROMPTS[0])[0])[-1]
+    truth = models.plain_logprobs(adapter.model, adapter.tokenize(PROMPTS[0])[0])[-1]
     np.testing.assert_allclose(scores.logprobs[0], truth, atol=TIGHT)
     assert adapter.fingerprint().tokenizer == models.adapter("llama").fingerprint().tokenizer
 
@@ -213,6 +213,23 @@ def test_dropout_is_off_and_the_model_is_left_as_it_was():
     assert model.training
     assert not model.transformer.h[1].training
     assert not model.lm_head._forward_hooks
+
+
+@pytest.mark.parametrize("lengths", [[5], [9, 1, 1, 60, 61, 2, 62], [1] * 9, [3, 30, 300, 3000]])
+def test_rows_are_grouped_at_the_least_cost(lengths):
+    """Against all ways to cut the sorted rows into groups of at most 3."""
+    found = _hf_forward.batches(lengths, size=3)
+    assert sorted(chain(*found)) == list(range(len(lengths)))
+
+    def cost(groups):
+        return sum(_hf_forward.PASS_COST + len(group) * max(group) for group in groups)
+
+    def ways(rest):
+        yield from ([rest[:n], *others] for n in range(1, min(3, len(rest)) + 1) for others in ways(rest[n:]))
+        if not rest:
+            yield []
+
+    assert cost([[lengths[row] for row in rows] for rows in found]) == min(map(cost, ways(sorted(lengths))))
 
 
 @pytest.mark.parametrize("texts", [[[""]], [[" a", ""]], [[]], [" a"], [[3]], [[" a"], [" b"]]])

@@ -38,19 +38,19 @@ def test_scores_equal_a_plain_forward(smollm):
     assert int(np.argmax([scores.chosen_logprob.sum() for scores in row])) == 0
     prefix, tails = smollm._reader.split(QUESTION, OPTIONS)
     for tail, scores in zip(tails, row, strict=True):
-        truth = models.plain_score(smollm._engine.model, prefix, tail)
+        truth = models.plain_score(smollm.model, prefix, tail)
         np.testing.assert_allclose(scores.chosen_logprob, truth, atol=1e-4)
 
 
 def test_it_answers_in_its_chat_template(smollm):
     chat = Chat((("user", "What is the capital of France? Answer in one sentence."),))
     ids, _ = smollm.tokenize(chat)
-    assert smollm._reader.tokenizer.decode(ids).count("<|im_start|>assistant") == 1
+    assert smollm.tokenizer.decode(ids).count("<|im_start|>assistant") == 1
     (one,) = smollm.generate([chat], Sampling(max_tokens=32, temperature=0.0))[0]
     assert "Paris" in one.text
     assert one.finish == "stop"
     assert "<|im_end|>" not in one.text
-    truth = models.plain_score(smollm._engine.model, ids, one.scores.chosen.tolist())
+    truth = models.plain_score(smollm.model, ids, one.scores.chosen.tolist())
     np.testing.assert_allclose(one.scores.chosen_logprob, truth, atol=1e-4)
 
 

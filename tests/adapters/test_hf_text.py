@@ -27,7 +27,7 @@ def adapter(request, spaced):
 def test_h8_prompt_and_continuation_are_read_together(adapter, prompt, text):
     """The ids are those of the whole text, the prompt keeps only what it shares, and no end token is added."""
     before, after = adapter.tokenize(prompt, text)
-    tokenizer = adapter._reader.tokenizer
+    tokenizer = adapter.tokenizer
     whole = tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
     bos = list(adapter._reader.leading)
     assert before + after == bos + whole
@@ -64,7 +64,7 @@ def test_h9_plain_text_gets_bos_once_and_never_eos(spaced):
 
 
 def test_h9_a_chat_has_the_template_s_bos_and_no_second_one(adapter):
-    tokenizer = adapter._reader.tokenizer
+    tokenizer = adapter.tokenizer
     ids, _ = adapter.tokenize(CHAT)
     assert ids.count(tokenizer.bos_token_id) == 1
     messages = [{"role": "user", "content": "Is water wet?"}]
