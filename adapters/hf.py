@@ -62,6 +62,7 @@ class Transformers(Adapter):
             chat=bool(self._reader.template),
             steers=True,
             context_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+            batch_size=batch_size,
         )
 
     @property

@@ -115,7 +115,6 @@ def test_markup_escapes_texts_and_attributes_and_keeps_markup():
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_picture_is_written_in_the_format_of_its_name(tmp_path, ending):
-    pytest.importorskip("matplotlib")
     path = reliability_picture(tmp_path / f"picture.{ending}", planted(60))
     start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[ending]
     assert path.read_bytes().startswith(start)
@@ -131,7 +130,8 @@ def test_picture_refuses_what_it_cannot_draw(tmp_path):
 
 def test_picture_has_both_colours_of_the_gap(tmp_path):
     """Orange where the model claims too much, blue where it claims too little, as in report.css."""
-    image = pytest.importorskip("matplotlib.image")
+    from matplotlib import image
+
     section = asked([0] * 5 + [1] * 5, np.log([[0.55, 0.45]] * 5 + [[0.95, 0.05]] * 5))
     pixels = 255 * image.imread(reliability_picture(tmp_path / "p.png", section))[..., :3]
     orange_on_white = 0.55 * np.array([230, 159, 0]) + 0.45 * 255
