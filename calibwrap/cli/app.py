@@ -34,7 +34,8 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse a calibrator that was fitted on another model or readout.")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Option for the runtime, KEY=VALUE, as often as needed.")
+    list[str] | None,
+    typer.Option("--set", help="Option for the runtime (and the reference on it), KEY=VALUE; repeat it."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables and bars.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run of the same command ended.")]

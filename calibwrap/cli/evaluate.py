@@ -6,7 +6,7 @@ from pathlib import Path
 
 from calibwrap.cli.console import print_figures, print_json, progress_bar, say
 from calibwrap.cli.fit import Source
-from calibwrap.cli.parts import open_model, read_readout
+from calibwrap.cli.parts import open_model, open_reference, read_readout
 from calibwrap.cli.report import section_of, write_page
 from calibwrap.evaluate import evaluate
 
@@ -38,7 +38,7 @@ def run(
     questions = source.questions()
     say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
     lm = open_model(spec, settings, read_readout(plan.readout, plan.template), calibrator, strict)
-    reference = None if plan.reference is None else open_model(plan.reference)
+    reference = None if plan.reference is None else open_reference(plan.reference, spec, settings)
     with progress_bar("questions", as_json) as progress:
         result = evaluate(
             lm,

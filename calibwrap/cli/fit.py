@@ -7,7 +7,7 @@ from calibwrap import saving
 from calibwrap.base import Calibrator, Readout
 from calibwrap.calibrators import fit_named
 from calibwrap.cli.console import print_json, print_pairs, progress_bar, say
-from calibwrap.cli.parts import open_model, read_readout
+from calibwrap.cli.parts import open_model, open_reference, read_readout
 from calibwrap.data import load_questions
 from calibwrap.errors import InputError
 from calibwrap.evaluate import collect, describe
@@ -58,7 +58,9 @@ def run(
             fitted = lm.fitted(method, scores, answers=answers)
         else:
             how = read_readout(reference_readout, template) or default_reference_readout(lm.readout)
-            fitted = _fit_to_reference(lm, scores, questions, method, reference, how, out, resume, as_json)
+            say(f"loading {reference}", as_json)
+            with open_reference(reference, spec, settings) as other:
+                fitted = _fit_to_reference(lm, scores, questions, method, other, how, out, resume, as_json)
         saving.save(fitted.calibrator, out, provenance=lm.adapter.fingerprint())
     _print(fitted.calibrator, out, as_json)
 
@@ -68,14 +70,13 @@ def _fit_to_reference(
     scores: OptionScores,
     questions: list[Question],
     method: str,
-    reference: str,
+    other: CalibratedLM,
     how: Readout,
     out: Path,
     resume: bool,
     as_json: bool,
 ) -> CalibratedLM:
-    say(f"loading {reference}", as_json)
-    with open_model(reference) as other, progress_bar("reference", as_json) as progress:
+    with progress_bar("reference", as_json) as progress:
         journal = out.with_name(out.name + ".reference.jsonl")
         others = collect(other, questions, journal, readout=how, resume=resume, progress=progress)
         return lm.fitted(method, scores, reference=others, provenance=other.adapter.fingerprint())

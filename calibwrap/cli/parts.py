@@ -23,8 +23,18 @@ def open_model(
     """Return the wrapped model of a spec, with a saved calibrator if one is named."""
     saved = None if calibrator is None else saving.load(calibrator)  # before the model, which takes longer to load
     lm = wrap(spec, **parse_settings(settings or []))
-    lm = lm if saved is None else lm.with_calibrator(saved, strict=strict)
-    return lm if readout is None else CalibratedLM(lm.adapter, lm.calibrator, readout)
+    if readout is None:
+        return lm if saved is None else lm.with_calibrator(saved, strict=strict)
+    if saved is None:
+        return CalibratedLM(lm.adapter, readout=readout)
+    saving.check_provenance(saved, lm.adapter.fingerprint(), readout.label, strict=strict)
+    return CalibratedLM(lm.adapter, saved, readout)
+
+
+def open_reference(reference: str, spec: str, settings: list[str] | None) -> CalibratedLM:
+    """Return the wrapped reference model; on the runtime of `spec`, the same settings hold for it."""
+    is_same = reference.partition(":")[0] == spec.partition(":")[0]
+    return open_model(reference, settings if is_same else None)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
