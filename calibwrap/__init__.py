@@ -5,7 +5,10 @@
 [[-0.313, -1.313]]
 """
 
-from calibwrap import errors, metrics
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from calibwrap import errors
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
 from calibwrap.calibrators import (
     Identity,
@@ -20,15 +23,17 @@ from calibwrap.calibrators import (
     fit_vector_scaling,
 )
 from calibwrap.capabilities import Needs, Provides
-from calibwrap.data import load_questions, save_questions
 from calibwrap.decoders import Greedy
-from calibwrap.evaluate import Evaluation, evaluate
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Chat, Question, Template
 from calibwrap.readouts import Continuation, Label
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores
 from calibwrap.wrap import CalibratedLM, wrap
+
+if TYPE_CHECKING:
+    from calibwrap import metrics
+    from calibwrap.data import load_questions, save_questions
 
 __version__ = "0.1.0"
 
@@ -41,7 +46,6 @@ __all__ = [
     "Completion",
     "Continuation",
     "Decoder",
-    "Evaluation",
     "FitReport",
     "Greedy",
     "Identity",
@@ -60,7 +64,6 @@ __all__ = [
     "VectorScaling",
     "chain",
     "errors",
-    "evaluate",
     "fit_daca",
     "fit_matrix_scaling",
     "fit_naive_kl",
@@ -73,3 +76,20 @@ __all__ = [
     "save_questions",
     "wrap",
 ]
+
+_ON_DEMAND = {"load_questions": "calibwrap.data", "save_questions": "calibwrap.data"}
+"""Names whose home is imported when they are first used: reading files costs more to import than all the rest."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name that is imported on demand."""
+    if name == "metrics":
+        return import_module("calibwrap.metrics")
+    if name in _ON_DEMAND:
+        return getattr(import_module(_ON_DEMAND[name]), name)
+    raise AttributeError(f"module 'calibwrap' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return all public names, those on demand included."""
+    return sorted({*globals(), *__all__})

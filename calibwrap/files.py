@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +17,15 @@ def replacing(path: Path) -> Iterator[Path]:
     Each caller has a file of its own, so several processes may write the same `path`; the last one to finish wins. On
     any error the file is removed and `path` stays as it was.
 
+    >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> with replacing(folder / "a.txt") as part:
     ...     _ = part.write_text("whole")
     >>> [entry.name for entry in folder.iterdir()]
     ['a.txt']
     """
+    import tempfile  # brings random, shutil and two compressors; few imports of this file write anything
+
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     part = Path(name)

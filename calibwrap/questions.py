@@ -4,7 +4,6 @@ A template is data: a frozen record of format strings that a user can replace. N
 prompt stays a list of messages until the adapter renders it with the model's own chat template.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -121,6 +120,8 @@ class Template:
         """Name of a built-in template; name and content hash of any other, so that two never pass for one."""
         if TEMPLATES.get(self.name) == self:
             return self.name
+        import hashlib  # a shared library of its own, which few need
+
         content = repr([getattr(self, f.name) for f in fields(self) if f.compare])
         return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 

@@ -36,7 +36,7 @@ def temperature_interval(
     return float(low), float(high)
 
 
-def _grouped_slopes(gaps: Floats, targets: Floats, nodes: Floats, rng: np.random.Generator) -> Floats:
+def _grouped_slopes(gaps: Floats, targets: Floats, nodes: Floats, rng: "np.random.Generator") -> Floats:
     """Return (G, J) the slope at each node, of each row or, beyond `_GROUPS` rows, of each random group of rows."""
     n = len(targets)
     if n <= _GROUPS:
@@ -46,7 +46,7 @@ def _grouped_slopes(gaps: Floats, targets: Floats, nodes: Floats, rng: np.random
     return np.stack([np.add.reduceat((mean_gap(gaps, node) - targets)[order], starts) for node in nodes], axis=1)
 
 
-def _resample(slopes: Floats, times: int, rng: np.random.Generator) -> Floats:
+def _resample(slopes: Floats, times: int, rng: "np.random.Generator") -> Floats:
     """Return (times, J) the summed slopes of `times` draws of G rows of `slopes` (G, J), with replacement."""
     groups = len(slopes)
     draws = rng.integers(0, groups, size=(times, groups))
