@@ -10,6 +10,9 @@ from calibwrap.errors import CalibwrapError
 
 __all__ = ["main"]
 
+_STOPPED = 130
+"""Exit code that typer makes of Ctrl-C."""
+
 
 def main() -> None:
     """Run the command line on `sys.argv`; a failure is one clear sentence on standard error and exit code 1."""
@@ -25,9 +28,13 @@ def main() -> None:
         app()
     except CalibwrapError as error:
         _fail(str(error), type(error).__name__)
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != _STOPPED:
+            raise
         _fail(
-            "Stopped. What was finished is in the journal; the same command with --resume goes on.", "Interrupted", 130
+            "Stopped. What was finished is in the journal; the same command with --resume goes on.",
+            "Interrupted",
+            _STOPPED,
         )
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as in `calibwrap ... | head`

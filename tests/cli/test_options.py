@@ -1,4 +1,4 @@
-"""Options that act together: a saved calibrator with another readout, and settings for model and reference."""
+"""Options that act together: a calibrator with another readout, settings for model and reference; and Ctrl-C."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import calibwrap as cw
+from calibwrap.cli import main
 from calibwrap.cli.parts import open_model, open_reference, read_readout
 from calibwrap.errors import InputError, ProvenanceMismatch, ProvenanceWarning
 from calibwrap.questions import CLOZE
@@ -56,3 +57,20 @@ def test_settings_hold_for_a_reference_on_the_same_runtime_only() -> None:
     assert other == ToyAdapter(ToyModel.random(0)).fingerprint()
     with pytest.raises(InputError, match="KEY=VALUE"):
         open_reference("toy:0", "toy:1", ["spread"])
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_ctrl_c_says_how_to_go_on(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("calibwrap.cli.ask.run", stopped)
+    monkeypatch.setattr(sys, "argv", ["calibwrap", "ask", "toy:0", "Red?", *words])
+    monkeypatch.setattr("warnings.showwarning", None)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    told = capsys.readouterr()
+    assert "--resume goes on" in (json.loads(told.out)["error"] if words else told.err)
