@@ -67,6 +67,8 @@ class Adapter(ABC):
 
     name: ClassVar[str]
     """The word before the colon in a spec, such as "hf"."""
+    wraps: ClassVar[tuple[str, ...]] = ()
+    """Top-level packages whose loaded objects `wrap` hands to this adapter."""
     provides: Provides
     """What this very model on this runtime can give."""
 
