@@ -9,7 +9,6 @@ its 95 % range over halves. Labels are used for the row "temperature (labels)" a
 
 import argparse
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 
 import calibwrap as cw
 from calibwrap.data import load_questions, packaged_model
+from calibwrap.halves import over_halves
 from calibwrap.questions import CLOZE
 from calibwrap.wrap import answers_of
 
@@ -52,22 +52,12 @@ def halves(
     model: cw.OptionScores, references: dict[str, cw.OptionScores], answers: np.ndarray, n: int
 ) -> dict[str, Any]:
     """Return the held-out ECE of every method over `n` random halves."""
-    errors: dict[str, list[float]] = {}
-    for seed in range(n):
-        order = np.random.default_rng(seed).permutation(len(answers))
-        fit, held = order[: len(order) // 2], order[len(order) // 2 :]
-        post, kept, labels = model.take(fit), model.take(held), answers[held]
-        states = {"raw": kept, "temperature (labels)": cw.fit_temperature(post, answers[fit])(kept)}
-        for name, reference in references.items():
-            pre = reference.take(fit)
-            states[f"DACA, reference {name}"] = cw.fit_daca(post, pre, n_bootstrap=0)(kept)
-            states[f"naive KL, reference {name}"] = cw.fit_naive_kl(post, pre, n_bootstrap=0)(kept)
-        for name, scores in states.items():
-            errors.setdefault(name, []).append(ece(scores, labels))
-    return {
-        name: {"ece": float(np.mean(e)), "low": float(np.quantile(e, 0.025)), "high": float(np.quantile(e, 0.975))}
-        for name, e in errors.items()
-    }
+    found = over_halves(model, answers, ["temperature"], halves=n)
+    errors = {"raw": found["raw"], "temperature (labels)": found["temperature"]}
+    for name, reference in references.items():
+        found = over_halves(model, answers, ["daca", "naive-kl"], reference, halves=n)
+        errors |= {f"DACA, reference {name}": found["daca"], f"naive KL, reference {name}": found["naive-kl"]}
+    return {name: {"ece": figure.value, "low": figure.low, "high": figure.high} for name, figure in errors.items()}
 
 
 def main() -> None:
@@ -78,7 +68,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    warnings.simplefilter("ignore", cw.errors.CalibrationWarning)
     sets = {name: load_questions(name, limit=arguments.questions, seed=0) for name in SETS}
     everything = [question for questions in sets.values() for question in questions]
     models = {name: read(name, everything) for name in ("smollm2-135m-instruct", "gemma-3-270m")}

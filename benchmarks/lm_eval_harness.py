@@ -19,6 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 import calibwrap as cw
+from calibwrap.adapters.hf import Transformers
 from calibwrap.data import load_questions, packaged_model
 from calibwrap.questions import CLOZE
 
@@ -40,6 +41,19 @@ def ours(adapter: Any, questions: list[cw.Question]) -> list[list[float]]:
     return [[float(one.chosen_logprob.sum()) for one in row] for row in adapter.score(prompts, options)]
 
 
+def against_float64(adapter: Any, both: list[tuple[cw.Question, list[float], list[float]]]) -> dict[str, float]:
+    """Return how far each side is from the same weights in float64: who is right where the two differ."""
+    adapter.model.double()
+    exact = ours(Transformers(adapter.model, adapter.tokenizer, batch_size=1), [question for question, _, _ in both])
+    sides = {"calibwrap_from_float64_largest": 1, "harness_from_float64_largest": 2}
+    return {
+        name: max(
+            abs(a - b) for row, line in zip(both, exact, strict=True) for a, b in zip(row[side], line, strict=True)
+        )
+        for name, side in sides.items()
+    }
+
+
 def timed(function: Any, *arguments: Any) -> tuple[float, Any]:
     """Return seconds and result."""
     began = time.perf_counter()
@@ -53,6 +67,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--exact", type=int, default=40, help="questions to compare with float64")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -60,14 +75,16 @@ def main() -> None:
     lm = cw.wrap(f"hf:{packaged_model('smollm2-135m-instruct')}", batch_size=arguments.batch_size)
     peer = HFLM(pretrained=lm.adapter.model, tokenizer=lm.adapter.tokenizer, batch_size=arguments.batch_size)
     pieces = np.array_split(np.arange(len(questions)), arguments.rounds)
-    speeds, largest = [], 0.0
+    speeds, differences, both = [], [], []
     for piece in pieces:  # in turns, so that noise of the machine falls on both
         chosen = [questions[int(index)] for index in piece]
         mine, own = timed(ours, lm.adapter, chosen)
         theirs, other = timed(harness, peer, chosen)
         speeds.append((len(chosen) / mine, len(chosen) / theirs))
-        pairs = zip(own, other, strict=True)
-        largest = max(largest, *(abs(a - b) for row, line in pairs for a, b in zip(row, line, strict=True)))
+        both += list(zip(chosen, own, other, strict=True))
+        differences += [
+            abs(a - b) for row, line in zip(own, other, strict=True) for a, b in zip(row, line, strict=True)
+        ]
     ratios = [a / b for a, b in speeds]
     results = {
         "questions": len(questions),
@@ -78,7 +95,10 @@ def main() -> None:
         "ratio_median": statistics.median(ratios),
         "ratio_low": min(ratios),
         "ratio_high": max(ratios),
-        "largest_log_likelihood_difference": largest,
+        "difference_median": float(np.median(differences)),
+        "difference_99_percent": float(np.quantile(differences, 0.99)),
+        "difference_largest": max(differences),
+        **against_float64(lm.adapter, both[: arguments.exact]),
     }
     for name, value in results.items():
         print(f"{name}: {value:.4g}")

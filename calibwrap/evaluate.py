@@ -18,12 +18,13 @@ from calibwrap.base import Calibrator, Readout
 from calibwrap.calibrators import Temperature, fit_named
 from calibwrap.errors import InputError, JournalError, QuestionError
 from calibwrap.files import replacing
+from calibwrap.halves import over_halves
 from calibwrap.journal import Journal
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Question
 from calibwrap.readouts import find_readout
 from calibwrap.scores import Bools, OptionScores, join
-from calibwrap.summary import figures
+from calibwrap.summary import Figure, figures
 from calibwrap.wrap import CalibratedLM, Progress, answers_of, default_reference_readout
 
 RAW = "raw"
@@ -46,6 +47,8 @@ class Evaluation:
     """The model."""
     reference: Provenance | None = None
     """The reference model, where a fit used one."""
+    halves: Mapping[str, Figure] = field(default_factory=dict)
+    """Held-out ECE by series, averaged over random halves; empty without fits or answers."""
 
     def part(self, series: str) -> tuple[tuple[Question, ...], OptionScores]:
         """Return the held-out questions and their scores in one series."""
@@ -65,6 +68,7 @@ class Evaluation:
             "readout": self.scores[RAW].readout,
             "label_mass": _mean_or_none(self.scores[RAW].label_mass),
             "series": {name: {key: asdict(figure) for key, figure in of.items()} for name, of in found.items()},
+            "ece_over_random_halves": {name: asdict(figure) for name, figure in self.halves.items()},
             "fits": {name: describe(calibrator) for name, calibrator in self.calibrators.items()},
             "model": asdict(self.provenance),
             "reference": None if self.reference is None else asdict(self.reference),
@@ -184,7 +188,8 @@ def evaluate(
         calibrators = {lm.calibrator.kind: lm.calibrator}
     scores = {RAW: read[0], **{name: calibrator(read[0]) for name, calibrator in calibrators.items()}}
     origin = None if reference is None else reference.adapter.fingerprint()
-    result = Evaluation(tuple(questions), held_out, scores, calibrators, lm.adapter.fingerprint(), origin)
+    halves = _over_halves(questions, fit, read)
+    result = Evaluation(tuple(questions), held_out, scores, calibrators, lm.adapter.fingerprint(), origin, halves)
     if folder is not None:
         write(result, folder)
     return result
@@ -217,6 +222,17 @@ def _fit_all(
             data = {"reference": read[1].take(rows), "provenance": origin}
         fitted[method] = lm.fitted(method, read[0].take(rows), **data).calibrator
     return fitted
+
+
+def _over_halves(
+    questions: Sequence[Question], methods: Sequence[str], read: Sequence[OptionScores]
+) -> dict[str, Figure]:
+    """Return the figures over random halves; none without fits, or with fewer than two answers a half."""
+    rows = np.array([row for row, question in enumerate(questions) if question.answer is not None], dtype=np.int64)
+    if not methods or len(rows) < 4:
+        return {}
+    reference = read[1].take(rows) if len(read) > 1 else None
+    return over_halves(read[0].take(rows), answers_of([questions[row] for row in rows]), methods, reference)
 
 
 def _shifted(progress: Progress, start: int, total: int) -> Progress:

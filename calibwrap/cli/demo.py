@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.cli.console import print_figures, print_json, progress_bar, say
-from calibwrap.cli.report import section_of, write_page
+from calibwrap.cli.report import halves_sentence, section_of, write_page
 from calibwrap.data import load_questions, packaged_model, packaged_models, packaged_sets
 from calibwrap.evaluate import Evaluation, evaluate
 from calibwrap.questions import Question
@@ -39,7 +39,7 @@ def run(runtime: str, out: Path, questions: int, fresh: bool, as_json: bool) -> 
         print_json({"sets": metrics, "sentences": told, "seconds": seconds, "report": str(page)})
         return
     for name, found in metrics.items():
-        _print(name, found, told[name])
+        _print(name, found, told[name], halves_sentence(results[name]))
     say(f"\nMeasured in {seconds:.0f} s, loading included. Look at {page} (and {picture}).")
 
 
@@ -72,7 +72,7 @@ def _print_sources(quiet: bool) -> None:
             say(f"questions  {packaged_set.name}: {packaged_set.licence}", quiet)
 
 
-def _print(name: str, found: Mapping[str, Any], told: Sequence[str]) -> None:
+def _print(name: str, found: Mapping[str, Any], told: Sequence[str], halves: str) -> None:
     print_figures(f"\n{name}: {MODEL}, {found['held_out']} held-out questions", found["series"])
     for method, fit in found["fits"].items():
         agreement = fit["agreement_rate"]
@@ -80,3 +80,4 @@ def _print(name: str, found: Mapping[str, Any], told: Sequence[str]) -> None:
         say(f"  {method}: T = {fit['temperature']:.2f}, fitted on {fit['rows_used']} of {fit['rows']} rows, {labels}")
     for sentence in told:
         say(f"- {sentence}")
+    say(f"- {halves}")

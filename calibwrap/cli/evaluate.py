@@ -7,7 +7,7 @@ from pathlib import Path
 from calibwrap.cli.console import print_figures, print_json, progress_bar, say
 from calibwrap.cli.fit import Source
 from calibwrap.cli.parts import open_model, open_reference, read_readout
-from calibwrap.cli.report import section_of, write_page
+from calibwrap.cli.report import halves_sentence, section_of, write_page
 from calibwrap.evaluate import evaluate
 
 
@@ -61,4 +61,5 @@ def run(
         print_json({**metrics, "out": str(out), "report": str(page)})
         return
     print_figures(f"{metrics['held_out']} held-out questions of {source.data}, {metrics['readout']}", metrics["series"])
+    say(halves_sentence(result))
     say(f"Report: {page}")

@@ -10,11 +10,13 @@ import numpy as np
 from calibwrap.cli.console import print_json, say
 from calibwrap.errors import InputError
 from calibwrap.evaluate import RAW, Evaluation
+from calibwrap.halves import HALVES
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Question
 from calibwrap.report import Section, Series, reliability_picture, write_report
 from calibwrap.saving import load
 from calibwrap.scores import OptionScores
+from calibwrap.summary import Figure
 
 NAMES = {
     RAW: "as the model says it",
@@ -48,7 +50,19 @@ def section_of(title: str, result: Evaluation) -> Section:
         calibrator = result.calibrators.get(name)
         report = None if calibrator is None else calibrator.report
         series.append(Series(NAMES.get(name, name), result.part(name)[1], report))
-    return Section(title, questions, tuple(series))
+    return Section(title, questions, tuple(series), halves_sentence(result))
+
+
+def halves_sentence(result: Evaluation) -> str:
+    """Return what the fits do on average over random halves, in one sentence; empty without fits or answers."""
+    defined = {name: figure for name, figure in result.halves.items() if figure.value is not None}
+    told = [f"{NAMES.get(name, name)} {f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for name, f in defined.items()]
+    if not told:
+        return ""
+    return (
+        f"One split can be luck. Calibration error (ECE) of the held-out half, mean over {HALVES} random halves of all "
+        f"{len(result.questions)} questions (95 % of the halves): {'; '.join(told)}."
+    )
 
 
 def write_page(
@@ -92,6 +106,7 @@ def _evaluation(folder: Path, metrics: dict[str, Any], rows: list[dict[str, Any]
         calibrators,
         Provenance(**metrics["model"]),
         None if reference is None else Provenance(**reference),
+        {name: Figure(**figure) for name, figure in metrics["ece_over_random_halves"].items()},
     )
 
 

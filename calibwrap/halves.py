@@ -1,0 +1,80 @@
+"""The same fits over many random halves: how a method does on average, when one split into two could be luck."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from calibwrap.base import Calibrator
+from calibwrap.calibrators import Identity, fit_named
+from calibwrap.errors import CalibrationWarning, FitError
+from calibwrap.metrics import ece
+from calibwrap.scores import Ints, OptionScores
+from calibwrap.summary import BINS, Figure
+
+HALVES = 50
+"""Random halves that a figure is averaged over."""
+
+
+def over_halves(
+    scores: OptionScores,
+    answers: ArrayLike,
+    methods: Sequence[str],
+    reference: OptionScores | None = None,
+    *,
+    halves: int = HALVES,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """Return the held-out ECE of "raw" and of each method: mean and 95 % range over random halves of the questions.
+
+    In each of them one half fits and the other is measured. The halves share questions, so the range tells how much a
+    single split moves the figure; it is no confidence interval of the mean.
+
+    Args:
+        scores: N questions by the model.
+        answers: (N,) indices of the right options; fits without labels are not handed any.
+        methods: names of fits.
+        reference: N questions by the reference model, for fits without labels.
+        halves: how often.
+        seed: same seed, same halves.
+
+    >>> scores = OptionScores(np.log([[0.9, 0.1]] * 40), readout="label")
+    >>> found = over_halves(scores, [0, 0, 0, 1] * 10, ["temperature"])
+    >>> found["raw"].value > found["temperature"].value
+    True
+    """
+    right = np.asarray(answers, dtype=np.int64)
+    found: dict[str, list[float] | str] = {name: [] for name in ("raw", *methods)}
+    for half in range(halves):
+        order = np.random.default_rng((seed, half)).permutation(len(right))
+        fit, held = order[: len(order) // 2], order[len(order) // 2 :]
+        for name, errors in found.items():
+            if isinstance(errors, list):
+                try:
+                    errors.append(_held_out(name, scores, right, reference, fit, held))
+                except FitError as error:
+                    found[name] = f"one half of the questions does not determine it: {error}"
+    return {name: _figure(errors) for name, errors in found.items()}
+
+
+def _held_out(
+    name: str, scores: OptionScores, answers: Ints, reference: OptionScores | None, fit: Ints, held: Ints
+) -> float:
+    calibrator: Calibrator = Identity()
+    if name != "raw":
+        other = None if reference is None else reference.take(fit)
+        options = {} if fit_named(name).needs_answers else {"n_bootstrap": 0}
+        labels = answers[fit] if fit_named(name).needs_answers else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)  # the fit that is kept has given it already
+            calibrator = fit_named(name)(scores.take(fit), answers=labels, reference=other, **options)
+    kept = calibrator(scores.take(held))
+    return ece(kept.confidence, kept.choice == answers[held], n_bins=BINS)
+
+
+def _figure(errors: list[float] | str) -> Figure:
+    if isinstance(errors, str):
+        return Figure(None, None, None, errors)
+    low, high = np.quantile(errors, [0.025, 0.975])
+    return Figure(float(np.mean(errors)), float(low), float(high))
