@@ -42,7 +42,8 @@ def readout_lines(section: Section) -> list[str]:
     if np.isfinite(scores.label_mass).any():
         mass = float(np.nanmedian(scores.label_mass))
         line = f"The model itself put {share(mass)} of its probability on the options (median over the questions)."
-        lines.append(line + (" Most of it went elsewhere: look at the template." if mass < LITTLE_MASS else ""))
+        is_odd = mass < LITTLE_MASS and scores.readout.startswith("label")  # whole texts are always improbable
+        lines.append(line + (" Most of it went elsewhere: look at the template." if is_odd else ""))
     if not scores.is_exact:
         lines.append(_cut_off(scores))
     return lines
