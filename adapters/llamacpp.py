@@ -7,8 +7,9 @@ tokens by text, and shifts the scores of a prompt by one where the model has no 
 import atexit
 import contextlib
 import io
+import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -74,7 +75,9 @@ class LlamaCpp(Adapter):
     def load(cls, target: str, **options: Any) -> Self:
         """Return an adapter around the GGUF file `target`; `options` go to `llama_cpp.Llama` untouched.
 
-        Without `n_ctx` the context holds 4096 tokens, or what the model was trained on if that is fewer (0 asks for
+        Prompts are read by as many threads as tokens are drawn by (`n_threads`, half of the cores): llama.cpp's own
+        default for prompts takes every core, and then waits for any that is busy with something else. Without `n_ctx`
+        the context holds 4096 tokens, or what the model was trained on if that is fewer (0 asks for
         what it was trained on). `verbose` is False. KV-cache types and flash attention are llama.cpp's defaults.
 
         Raises:
@@ -84,7 +87,7 @@ class LlamaCpp(Adapter):
         api = need("llama_cpp", feature="the llama.cpp adapter", extra="llama-cpp")
         path = Path(target)
         check_gguf(path)
-        settings = {"n_ctx": DEFAULT_CONTEXT, "verbose": False, **options}
+        settings = {"n_ctx": DEFAULT_CONTEXT, "verbose": False, **_threads(options), **options}
         noise = contextlib.nullcontext() if settings["verbose"] else contextlib.redirect_stderr(io.StringIO())
         try:
             with noise:  # warnings of the native library come through Python's stderr even when it is not verbose
@@ -290,3 +293,8 @@ def _settings(sampling: Sampling, steer: Calibrator | None) -> dict[str, Any]:
     untruncated = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
     steering = {"steer": "" if steer is None else str(steer)}
     return {name: getattr(sampling, name) for name in names} | untruncated | steering
+
+
+def _threads(options: Mapping[str, Any]) -> dict[str, int]:
+    """Return the default number of threads for reading prompts."""
+    return {"n_threads_batch": options.get("n_threads") or max(1, (os.cpu_count() or 2) // 2)}

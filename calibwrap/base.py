@@ -113,6 +113,8 @@ class Readout(ABC):
 
     name: ClassVar[str]
     needs: Needs
+    min_mass: float = 0.0
+    """Mean `label_mass` of a question set below which its scores deserve a `CalibrationWarning`."""
 
     @property
     @abstractmethod
@@ -199,7 +201,7 @@ class Answer:
     text: str
     """The chosen option's text, or the generated text."""
     confidence: float
-    """Probability in [0, 1] that `text` is right."""
+    """Probability in [0, 1] that `text` is right; of free text, what its decoder says it is."""
     bounds: tuple[float, float]
     """Interval that `confidence` lies in for certain; both equal it where nothing was cut off."""
     probabilities: Mapping[str, float] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from calibwrap.questions import Question
 from calibwrap.readouts import find_readout
 from calibwrap.scores import Bools, OptionScores, join
 from calibwrap.summary import Figure, figures
-from calibwrap.wrap import CalibratedLM, Progress, answers_of, default_reference_readout
+from calibwrap.wrap import CalibratedLM, Progress, answers_of, default_reference_readout, warn_of_little_mass
 
 RAW = "raw"
 """Name of the uncalibrated series in predictions and metrics."""
@@ -125,7 +125,9 @@ def collect(
             done += len(part)
             if progress is not None:
                 progress(done, len(questions))
-        return join([_scores(written.done[key], readout.label) for key in keys])
+        scores = join([_scores(written.done[key], readout.label) for key in keys])
+    warn_of_little_mass(readout, scores)
+    return scores
 
 
 def evaluate(
@@ -172,6 +174,8 @@ def evaluate(
         )
     if any(one.needs_answers for one in fits):
         answers_of(questions)
+    if not fit:
+        saving.check_provenance(lm.calibrator, lm.adapter.fingerprint(), chosen.label)
     held_out = _split(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
     folder = None if out is None else _folder(out)
     asked = [(lm, chosen, "journal.jsonl")]
@@ -200,6 +204,9 @@ def write(result: Evaluation, folder: Path) -> None:
     lines = [json.dumps(line, ensure_ascii=False) for line in _predictions(result)]
     _write(folder / "predictions.jsonl", "\n".join(lines) + "\n")
     _write(folder / "metrics.json", json.dumps(result.metrics(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    for old in folder.glob("calibrator-*.json"):  # of an earlier run with other fits
+        if old.stem.removeprefix("calibrator-") not in result.calibrators:
+            old.unlink()
     for name, calibrator in result.calibrators.items():
         saving.save(calibrator, folder / f"calibrator-{name}.json", provenance=result.provenance)
 

@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Rea
 from calibwrap.calibrators import Identity, fit_named
 from calibwrap.capabilities import check_needs
 from calibwrap.decoders import Greedy
-from calibwrap.errors import CapabilityError, InputError, QuestionError
+from calibwrap.errors import CalibrationWarning, CapabilityError, InputError, QuestionError
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Prompt, Question
 from calibwrap.readouts import Continuation, find_readout
@@ -41,10 +42,12 @@ class CalibratedLM:
     readout: Readout = None  # type: ignore[assignment]  # filled below
 
     def __post_init__(self) -> None:
-        """Choose the readout that the backend can give when none is named."""
+        """Choose the readout that the backend can give when none is named, and check what the calibrator needs."""
         if self.readout is None:
             score = self.adapter.provides.score
             object.__setattr__(self, "readout", Continuation() if score else find_readout("label"))
+        calibrator = self.calibrator
+        check_needs(f"calibrator '{calibrator.kind}'", calibrator.needs, self.adapter.name, self.adapter.provides)
 
     def scores(
         self, questions: Sequence[Question], readout: str | Readout | None = None, progress: Progress | None = None
@@ -65,7 +68,9 @@ class CalibratedLM:
             parts.append(part)
             if progress is not None:
                 progress(sum(map(len, parts)), len(questions))
-        return join(parts)
+        scores = join(parts)
+        warn_of_little_mass(self.readout if readout is None else find_readout(readout), scores)
+        return scores
 
     def scores_by_part(
         self, questions: Sequence[Question], readout: str | Readout | None = None
@@ -318,6 +323,18 @@ def default_reference_readout(readout: Readout) -> Readout:
     a fit without labels inherits the reference's calibration. The figures are in the documentation of DACA.
     """
     return Continuation("token", readout.template) if isinstance(readout, Continuation) else readout
+
+
+def warn_of_little_mass(readout: Readout, scores: OptionScores) -> None:
+    """Warn when a model mostly wants to write something else than one of the labels of a question set."""
+    mass = float(scores.label_mass.mean())
+    if mass < readout.min_mass:
+        warnings.warn(
+            f"The labels together carry only {mass:.2f} of the probability on average, so the model mostly wants to "
+            "write something else: try a chat template, or readout='continuation'.",
+            CalibrationWarning,
+            stacklevel=3,
+        )
 
 
 def answers_of(questions: Sequence[Question]) -> list[int]:

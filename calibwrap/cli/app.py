@@ -45,7 +45,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier r
 def demo(
     runtime: Annotated[str, typer.Option(help="hf, or llama-cpp where that is installed.")] = "hf",
     out: Annotated[Path, typer.Option(help="Folder for journals, figures and the report.")] = Path("calibwrap-demo"),
-    questions: Annotated[int, typer.Option(help="Questions of each set; half fit, half are held out.", min=40)] = 500,
+    questions: Annotated[int, typer.Option(help="Questions of each set; half fit, half are held out.", min=40)] = 400,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask every question again instead of resuming.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -1,13 +1,12 @@
 """`calibwrap check`: what a model on its runtime can give, before anything is built on it."""
 
-import warnings
 from dataclasses import asdict
 from typing import Any
 
 from calibwrap.base import Adapter
 from calibwrap.cli.console import print_json, print_pairs
 from calibwrap.cli.parts import open_model
-from calibwrap.errors import CalibrationWarning, CalibwrapError, ModelError
+from calibwrap.errors import CalibwrapError, ModelError
 from calibwrap.questions import TEMPLATES, Question
 from calibwrap.readouts import find_readout
 
@@ -32,16 +31,14 @@ def run(spec: str, settings: list[str] | None, conformance: bool, as_json: bool)
 
 
 def _readout_names() -> list[str]:
-    continuations = [f"continuation:token:{name}" for name, t in TEMPLATES.items() if not t.shows_options]
+    continuations = [f"continuation:sum:{name}" for name, t in TEMPLATES.items() if not t.shows_options]
     return [*continuations, *(f"label:{name}" for name, t in TEMPLATES.items() if t.shows_options)]
 
 
 def _try(adapter: Adapter, name: str) -> dict[str, Any]:
     """Return the answer to the probe question, or why there is none."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CalibrationWarning)  # the mass that it would speak of is shown below
-            scores = find_readout(name).ask(adapter, [_PROBE])
+        scores = find_readout(name).ask(adapter, [_PROBE])
     except CalibwrapError as error:
         return {"works": False, "reason": str(error)}
     mass = float(scores.label_mass[0])

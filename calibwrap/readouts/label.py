@@ -1,6 +1,5 @@
 """Label readout: list the options under letters, read the next-token probability of each letter."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,7 +8,7 @@ import numpy as np
 
 from calibwrap.base import Adapter, Readout
 from calibwrap.capabilities import Needs
-from calibwrap.errors import AmbiguousOptions, CalibrationWarning, InputError
+from calibwrap.errors import AmbiguousOptions, InputError
 from calibwrap.questions import LETTER, LETTERS, Prompt, Question, Template
 from calibwrap.scores import OptionScores, TokenScores, logsumexp
 
@@ -67,13 +66,6 @@ class Label(Readout):
         rows = adapter.next_token(prompts, ids=ids)
         logprobs = [_summed(options, scores) for options, scores in zip(tokens, rows, strict=True)]
         mass = np.array([float(np.exp(logsumexp(row))) for row in logprobs])
-        if mass.mean() < self.min_mass:
-            warnings.warn(
-                f"The labels together carry only {mass.mean():.2f} of the probability on average, so the model mostly "
-                "wants to write something else: try a chat template, or readout='continuation'.",
-                CalibrationWarning,
-                stacklevel=2,
-            )
         return OptionScores.from_rows(logprobs, self.label, mass)
 
     def _tokens(self, adapter: Adapter, prompt: Prompt, question: Question) -> list[list[int]]:

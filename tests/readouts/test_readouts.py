@@ -35,8 +35,10 @@ def test_label_mass_is_the_models_own_probability_of_any_label(adapter: ToyAdapt
 
 
 def test_label_warns_when_the_labels_carry_little_mass() -> None:
-    with pytest.warns(CalibrationWarning, match="only"):
-        Label(min_mass=1.0).ask(ToyAdapter(MODEL), toy_questions(2, model=MODEL))
+    lm = CalibratedLM(ToyAdapter(MODEL), readout=Label(min_mass=1.0))
+    with pytest.warns(CalibrationWarning, match="only") as given:
+        lm.scores(toy_questions(40, model=MODEL))
+    assert len(given) == 1, "once for the whole set, not once for each piece"
 
 
 def test_label_sums_surface_forms_by_id() -> None:
