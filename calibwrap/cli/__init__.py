@@ -32,7 +32,8 @@ def main() -> None:
         if end.code != _STOPPED:
             raise
         _fail(
-            "Stopped. What was finished is in the journal; the same command with --resume goes on.",
+            "Stopped. What was finished is in the journal; the same command with --resume goes on there "
+            "(demo goes on by itself).",
             "Interrupted",
             _STOPPED,
         )
