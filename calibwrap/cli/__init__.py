@@ -40,6 +40,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as in `calibwrap ... | head`
         sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'A file'}: {error.strerror or error}. Pass a place that can be written.", "OSError")
 
 
 def _fail(message: str, kind: str, code: int = 1) -> None:

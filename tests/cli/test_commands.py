@@ -156,6 +156,15 @@ def test_report_makes_the_page_again(run: Any) -> None:
     assert Path("picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_cannot_be_written_is_one_sentence(run: Any) -> None:
+    run("evaluate", "toy:0", "--data", "qs.jsonl", "--out", "run", *LABEL)
+    code, _, err = run("report", "run", "--picture", "nowhere/picture.png")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("Error: ")
+    assert "nowhere" in err
+    assert "Traceback" not in err
+
+
 def test_report_on_a_folder_without_an_evaluation_says_so(run: Any) -> None:
     code, _, err = run("report", ".")
     assert code == 1
