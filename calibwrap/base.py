@@ -44,6 +44,8 @@ class Sampling:
         """Check the fields once."""
         if self.n < 1 or self.max_tokens < 1 or not 0.0 <= self.temperature < float("inf"):
             raise InputError(f"'n' and 'max_tokens' must be at least 1, 'temperature' finite and >= 0. Got {self}.")
+        if self.seed is not None and self.seed < 0:
+            raise InputError(f"'seed' must be at least 0, or None for another draw each time. Got {self.seed}.")
         if any(not text for text in self.stop):
             raise InputError("'stop' must not hold an empty text.")
 

@@ -25,7 +25,14 @@ from calibwrap.questions import Question
 from calibwrap.readouts import find_readout
 from calibwrap.scores import Bools, OptionScores, join
 from calibwrap.summary import Figure, figures
-from calibwrap.wrap import CalibratedLM, Progress, answers_of, default_reference_readout, warn_of_little_mass
+from calibwrap.wrap import (
+    CalibratedLM,
+    Progress,
+    answers_of,
+    check_questions,
+    default_reference_readout,
+    warn_of_little_mass,
+)
 
 RAW = "raw"
 """Name of the uncalibrated series in predictions and metrics."""
@@ -166,6 +173,7 @@ def evaluate(
         InputError: bad share, too few questions, or a reference missing or given in vain.
         JournalError: see `collect`.
     """
+    check_questions(questions)
     chosen = lm.readout if readout is None else find_readout(readout)
     fits = [fit_named(method) for method in fit]
     if any(one.needs_reference for one in fits) != (reference is not None):

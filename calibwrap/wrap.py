@@ -77,8 +77,7 @@ class CalibratedLM:
     ) -> Iterator[OptionScores]:
         """Yield the scores of a few questions at a time, in order, so that a caller can keep what is done."""
         chosen = self.readout if readout is None else find_readout(readout)
-        if not questions:
-            raise InputError("'questions' is empty; pass at least one question.")
+        check_questions(questions)
         check_needs(f"readout {chosen.label!r}", chosen.needs, self.adapter.name, self.adapter.provides)
         size = self.adapter.provides.batch_size
         for start in range(0, len(questions), size):
@@ -335,6 +334,25 @@ def warn_of_little_mass(readout: Readout, scores: OptionScores) -> None:
             CalibrationWarning,
             stacklevel=3,
         )
+
+
+def check_questions(questions: Sequence[Question]) -> None:
+    """Return nothing when there is at least one question and all are.
+
+    Raises:
+        InputError: none, or something else, such as the name of a file.
+
+    >>> check_questions([Question("Red planet?", ["Mars", "Venus"])])
+    """
+    if isinstance(questions, str) or not isinstance(questions, Sequence):
+        raise InputError(f"'questions' must be a list of Question: load_questions(...) reads files. Got {questions!r}.")
+    if not questions:
+        raise InputError("'questions' is empty; pass at least one question.")
+    for index, question in enumerate(questions):
+        if not isinstance(question, Question):
+            raise InputError(
+                f"'questions[{index}]' must be a Question: cw.Question(prompt=..., options=[...]). Got {question!r}."
+            )
 
 
 def answers_of(questions: Sequence[Question]) -> list[int]:

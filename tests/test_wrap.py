@@ -118,6 +118,13 @@ def test_unknown_method_readout_runtime_and_object_are_answered_with_names() -> 
         sharp().scores([])
 
 
+@pytest.mark.parametrize("wrong", ["questions.jsonl", [{"prompt": "What?", "options": ["a", "b"]}], None, []])
+def test_what_is_no_list_of_questions_is_refused_with_the_way_to_make_one(wrong: object) -> None:
+    for call in (sharp().scores, sharp().fit, sharp().choose_batch):
+        with pytest.raises(InputError, match="question"):
+            call(wrong)
+
+
 def test_wrap_takes_adapters_and_wrapped_models_as_they_are() -> None:
     adapter = ToyAdapter()
     lm = cw.wrap(adapter)

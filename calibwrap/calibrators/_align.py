@@ -103,7 +103,7 @@ def align(pair: Pair, used: Bools, method: str, calibrator: str, settings: Setti
         "vector": _vector,
         "matrix": _matrix,
     }
-    if calibrator not in fits:
+    if not isinstance(calibrator, str) or calibrator not in fits:
         raise InputError(f"'calibrator' must be 'temperature', 'vector' or 'matrix'. Got {calibrator!r}.")
     report = FitReport(
         method=method,
