@@ -27,6 +27,8 @@ bench: .venv/bench.installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt pip setuptools
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --config-settings editable_mode=strict --editable '.[$*]'
+	# the torchvision that vLLM brings does not load beside this torch, and nothing here needs it
+	$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 .venv/files: FORCE

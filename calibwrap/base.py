@@ -71,6 +71,8 @@ class Adapter(ABC):
     """The word before the colon in a spec, such as "hf"."""
     wraps: ClassVar[tuple[str, ...]] = ()
     """Top-level packages whose loaded objects `wrap` hands to this adapter."""
+    caches: ClassVar[bool] = False
+    """Whether `load` takes `cache=FILE`, in which paid answers are kept."""
     provides: Provides
     """What this very model on this runtime can give."""
 
@@ -100,6 +102,10 @@ class Adapter(ABC):
     @abstractmethod
     def tokenize(self, prompt: Prompt, continuation: str = "") -> tuple[list[int], list[int]]:
         """Return the ids of the prompt and of what `continuation` adds to it, as the model would read them together."""
+
+    def token_bytes(self, ids: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token, where `provides.token_bytes`; b"" for a token without text."""
+        raise CapabilityError(f"The backend '{self.name}' does not show the bytes of its tokens.")
 
     @abstractmethod
     def fingerprint(self) -> Provenance:

@@ -19,6 +19,10 @@ class Provides:
     """Exact log-probabilities of a given continuation."""
     tokenize: bool = False
     """Token ids of a text in its context."""
+    token_bytes: bool = False
+    """The bytes of the tokens that it lists."""
+    plain: bool = True
+    """Text that goes on just as it stands; False where a text becomes a user's message."""
     chat: bool = False
     """A chat template of the model's own."""
     hidden: bool = False
@@ -30,6 +34,12 @@ class Provides:
     batch_size: int = 8
     """How many prompts it reads together; long work is handed over, and kept, in pieces of this many."""
 
+    @property
+    def labels(self) -> bool:
+        """Whether labels can be read at the next position: as given ids, or in a list that shows ids or bytes."""
+        by_id = self.tokenize and (self.given_ids is None or self.given_ids > 1)
+        return by_id or (self.top != 0 and (self.tokenize or self.token_bytes))
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -39,6 +49,8 @@ class Needs:
     given_ids: int = 0
     score: bool = False
     tokenize: bool = False
+    labels: bool = False
+    plain: bool = False
     chat: bool = False
     hidden: bool = False
     steers: bool = False
@@ -49,6 +61,8 @@ _INSTEAD = {
     "given_ids": "use readout='continuation' where the backend scores continuations",
     "score": "use readout='label' with lettered options",
     "tokenize": "use a runtime that shows its tokenizer: hf or llama-cpp",
+    "labels": "use a server that lists log-probabilities of the most probable tokens",
+    "plain": "use a chat template, such as questions.LETTER_CHAT (readout 'label:letter-chat')",
     "chat": "use a plain template, such as questions.LETTER or questions.CLOZE",
     "hidden": "use a calibrator on scores",
     "steers": "calibrate the answer after decoding",

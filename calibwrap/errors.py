@@ -8,8 +8,12 @@
     │   ├── AmbiguousOptions              labels that the model cannot tell apart, or that are not one token
     │   └── PromptTooLong                 prompt and answer do not fit the model's context
     ├── CapabilityError                   a part needs what the backend cannot give
+    │   ├── LogprobsUnavailable           a server answers without log-probabilities, or with empty ones
+    │   └── SemanticsMismatch             log-probabilities are not those of the raw distribution
+    ├── BudgetExceeded                    one more request would go over the budget that was set
     ├── FitError                          the data do not determine the calibrator that was asked for
     ├── ModelError                        a model or its file could not be opened or run
+    │   └── ServerError                   a server refused, or gave no usable answer after all retries
     ├── SavedFileError                    a saved calibrator is broken, foreign or too new
     ├── ProvenanceMismatch                a calibrator meets a model or readout that it was not fitted on
     ├── JournalError                      the journal of a long run cannot be written or read
@@ -48,12 +52,28 @@ class CapabilityError(CalibwrapError):
     """A part needs what the backend cannot give."""
 
 
+class LogprobsUnavailable(CapabilityError):
+    """A server answers without log-probabilities, or with empty ones."""
+
+
+class SemanticsMismatch(CapabilityError):
+    """Log-probabilities are not those of the raw distribution, and so cannot be calibrated."""
+
+
+class BudgetExceeded(CalibwrapError):
+    """One more request would go over the budget of requests or tokens; it was not sent."""
+
+
 class FitError(CalibwrapError):
     """The data do not determine the calibrator that was asked for."""
 
 
 class ModelError(CalibwrapError):
     """A model or its file could not be opened or run."""
+
+
+class ServerError(ModelError):
+    """A server refused, or gave no usable answer after all retries."""
 
 
 class SavedFileError(CalibwrapError):

@@ -109,6 +109,8 @@ class TokenScores(_Record):
     """(T, D) hidden states that the output head read; None where they were not asked for."""
     log_tail: Floats = None  # type: ignore[assignment]  # filled below
     """(T,) log of the mass that is not listed; -inf when the list is complete. Worked out when not given."""
+    log_cut: Floats = None  # type: ignore[assignment]  # filled below
+    """(T,) log of the most that any one token that is not listed can have; `log_tail` when not given."""
 
     def __post_init__(self) -> None:
         """Check shapes, work out the unlisted mass and lock the arrays."""
@@ -128,6 +130,10 @@ class TokenScores(_Record):
         with np.errstate(divide="ignore"):
             rest = np.log(np.maximum(0.0, -np.expm1(np.minimum(0.0, logsumexp(self.logprobs)))))
         self._lock("log_tail", np.float64, (positions,), np.full(positions, -np.inf) if self.ids is None else rest)
+        self._lock("log_cut", np.float64, (positions,), self.log_tail)
+        if (self.log_cut > self.log_tail).any():
+            object.__setattr__(self, "log_cut", np.minimum(self.log_cut, self.log_tail))
+            self._lock("log_cut", np.float64, (positions,))
 
     def __len__(self) -> int:
         """Return the number of positions T."""

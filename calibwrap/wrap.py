@@ -12,7 +12,7 @@ from typing import Any, Self
 from calibwrap import saving
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
 from calibwrap.calibrators import Identity, fit_named
-from calibwrap.capabilities import check_needs
+from calibwrap.capabilities import Provides, check_needs
 from calibwrap.decoders import Greedy
 from calibwrap.errors import CalibrationWarning, CapabilityError, InputError, QuestionError
 from calibwrap.provenance import FitReport, Provenance
@@ -23,8 +23,13 @@ from calibwrap.scores import OptionScores, join
 Progress = Callable[[int, int], None]
 """Called with (questions done, questions in all) after every piece of work."""
 
-_BUILT_IN = {"hf": ("calibwrap.adapters.hf", "Transformers"), "llama-cpp": ("calibwrap.adapters.llamacpp", "LlamaCpp")}
-_LOADED = {"transformers": "hf", "llama_cpp": "llama-cpp"}
+_BUILT_IN = {
+    "hf": ("calibwrap.adapters.hf", "Transformers"),
+    "llama-cpp": ("calibwrap.adapters.llamacpp", "LlamaCpp"),
+    "openai": ("calibwrap.adapters.openai_api", "OpenAI"),
+    "vllm": ("calibwrap.adapters.vllm_engine", "VLLM"),
+}
+_LOADED = {"transformers": "hf", "llama_cpp": "llama-cpp", "openai": "openai", "vllm": "vllm"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,7 @@ class CalibratedLM:
     def __post_init__(self) -> None:
         """Choose the readout that the backend can give when none is named, and check what the calibrator needs."""
         if self.readout is None:
-            score = self.adapter.provides.score
-            object.__setattr__(self, "readout", Continuation() if score else find_readout("label"))
+            object.__setattr__(self, "readout", _default_readout(self.adapter.provides))
         calibrator = self.calibrator
         check_needs(f"calibrator '{calibrator.kind}'", calibrator.needs, self.adapter.name, self.adapter.provides)
 
@@ -242,12 +246,20 @@ class CalibratedLM:
         self.close()
 
 
+def _default_readout(provides: Provides) -> Readout:
+    """Return the first readout that the backend can give: the options' texts, else their letters."""
+    if provides.score and provides.plain:
+        return Continuation()
+    return find_readout("label" if provides.plain else "label:letter-chat")
+
+
 def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
     """Return a `CalibratedLM` around a model.
 
     Args:
-        target: a spec, "hf:DIR_OR_ID" or "llama-cpp:FILE.gguf"; a loaded object, such as a Transformers model (followed
-            by its tokenizer) or a `llama_cpp.Llama`; an `Adapter`; or a `CalibratedLM`, returned as it is.
+        target: a spec, "hf:DIR_OR_ID", "llama-cpp:FILE.gguf", "vllm:DIR_OR_ID" or "openai:MODEL"; a loaded object, such
+            as a Transformers model (followed by its tokenizer), a `llama_cpp.Llama`, a `vllm.LLM` or an `openai.OpenAI`
+            (with `model=`); an `Adapter`; or a `CalibratedLM`, returned as it is.
         parts: what belongs to a loaded object.
         options: passed to the runtime untouched.
 

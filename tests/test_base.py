@@ -123,11 +123,26 @@ class TestNeeds:
     @pytest.mark.parametrize("name", list(_INSTEAD))
     def test_each_unmet_need_names_who_what_and_an_alternative(self, name):
         with pytest.raises(CapabilityError, match=f"the part needs {name}=.*'toy'.*: {_INSTEAD[name][:10]}"):
-            check_needs("the part", Needs(**{name: 2 if name == "given_ids" else True}), "toy", Provides())
+            check_needs("the part", Needs(**{name: 2 if name == "given_ids" else True}), "toy", Provides(plain=False))
 
     def test_every_need_is_compared(self):
         assert set(_INSTEAD) == set(Needs.__dataclass_fields__)
-        assert set(_INSTEAD) <= set(Provides.__dataclass_fields__)
+        assert all(hasattr(Provides(), name) for name in _INSTEAD)
+
+    @pytest.mark.parametrize(
+        ("provides", "can"),
+        [
+            (Provides(given_ids=None, tokenize=True), True),
+            (Provides(given_ids=1, tokenize=True), False),
+            (Provides(given_ids=None), False),
+            (Provides(top=20, token_bytes=True), True),
+            (Provides(top=None, tokenize=True), True),
+            (Provides(top=20), False),
+            (Provides(token_bytes=True, tokenize=True), False),
+        ],
+    )
+    def test_labels_are_read_by_id_or_in_a_list_that_can_be_matched(self, provides, can):
+        assert provides.labels is can
 
     def test_no_limit_meets_every_need(self):
         check_needs("the part", Needs(given_ids=10**6), "toy", Provides(given_ids=None))

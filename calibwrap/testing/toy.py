@@ -111,7 +111,7 @@ class ToyAdapter(Adapter):
 
     name: ClassVar[str] = "toy"
     everything: ClassVar[Provides] = Provides(
-        full_vocabulary=True, given_ids=None, top=None, score=True, tokenize=True, chat=True, steers=True,
+        full_vocabulary=True, given_ids=None, top=None, score=True, tokenize=True, token_bytes=True, chat=True, steers=True,
         context_length=1024,
     )  # fmt: skip
 
@@ -174,6 +174,12 @@ class ToyAdapter(Adapter):
         shared = split_joint(start, [joint]) if continuation else len(start)
         return joint[:shared], joint[shared:]
 
+    def token_bytes(self, ids: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token; the begin and end tokens have none."""
+        if not self.provides.token_bytes:
+            return super().token_bytes(ids)
+        return [TOKENS[token] for token in ids]
+
     def fingerprint(self) -> Provenance:
         """Return which model this is; two toys with one matrix are one model."""
         return Provenance(
@@ -224,7 +230,9 @@ class ToyAdapter(Adapter):
         if top is None:
             return TokenScores(table, chosen=own, chosen_logprob=value)
         ids = np.argsort(-table, axis=1, kind="stable")[:, :top] if top or own is None else own[:, None]
-        return TokenScores(np.take_along_axis(table, ids, axis=1), ids=ids, chosen=own, chosen_logprob=value)
+        listed = np.take_along_axis(table, ids, axis=1)
+        cut = listed.min(axis=1) if top else None  # the likeliest are listed, so the rest lies below the last of them
+        return TokenScores(listed, ids=ids, chosen=own, chosen_logprob=value, log_cut=cut)
 
     def _scored(self, joint: Sequence[int], shared: int, top: int | None) -> TokenScores:
         rows = [self.model.next_logprobs(joint[:at]) for at in range(shared, len(joint))]
