@@ -111,6 +111,14 @@ class Adapter(ABC):
     def fingerprint(self) -> Provenance:
         """Return which model this is."""
 
+    def probe(self) -> Mapping[str, str]:
+        """Return what asking a server has shown, a finding for each question; empty where a runtime needs no asking."""
+        return {}
+
+    def usage(self) -> Mapping[str, int]:
+        """Return what was spent so far: requests, tokens and answers from the cache; empty where nothing is billed."""
+        return {}
+
     @abstractmethod
     def close(self) -> None:
         """Free what was loaded here; a loaded object that was handed in is left alone."""

@@ -11,7 +11,7 @@ template can be tried on it.
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -231,8 +231,8 @@ class ToyAdapter(Adapter):
             return TokenScores(table, chosen=own, chosen_logprob=value)
         ids = np.argsort(-table, axis=1, kind="stable")[:, :top] if top or own is None else own[:, None]
         listed = np.take_along_axis(table, ids, axis=1)
-        cut = listed.min(axis=1) if top else None  # the likeliest are listed, so the rest lies below the last of them
-        return TokenScores(listed, ids=ids, chosen=own, chosen_logprob=value, log_cut=cut)
+        scores = TokenScores(listed, ids=ids, chosen=own, chosen_logprob=value)
+        return replace(scores, log_cut=listed[:, -1]) if top else scores  # what is not listed lies below the last one
 
     def _scored(self, joint: Sequence[int], shared: int, top: int | None) -> TokenScores:
         rows = [self.model.next_logprobs(joint[:at]) for at in range(shared, len(joint))]
