@@ -111,8 +111,8 @@ class ToyAdapter(Adapter):
 
     name: ClassVar[str] = "toy"
     everything: ClassVar[Provides] = Provides(
-        full_vocabulary=True, given_ids=None, top=None, score=True, tokenize=True, token_bytes=True, chat=True, steers=True,
-        context_length=1024,
+        full_vocabulary=True, given_ids=None, top=None, score=True, tokenize=True, token_bytes=True, chat=True,
+        steers=True, context_length=1024,
     )  # fmt: skip
 
     def __init__(self, model: ToyModel | None = None, provides: Provides = everything) -> None:
