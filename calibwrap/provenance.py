@@ -1,6 +1,31 @@
-"""Where numbers come from: which model exactly, and how a calibrator was fitted."""
+"""Where numbers come from: which model exactly, how a calibrator was fitted, and whether it may move elsewhere."""
 
+import re
 from dataclasses import dataclass
+from typing import Literal
+
+MEASURE = "`calibwrap check SPEC --against SPEC --data FILE`"
+"""The command that measures how far two models differ."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a calibrator may move from the model that it was fitted on to another one."""
+
+    move: Literal["same", "check", "different"]
+    """The same model; nothing known speaks against it, to be measured; or something that matters differs."""
+    summary: str
+    """The verdict in a few words."""
+    reasons: tuple[str, ...] = ()
+    """What differs, or cannot be compared, one text each."""
+
+    @property
+    def advice(self) -> str:
+        """What to do about it; empty when nothing needs to be done."""
+        if self.move == "same":
+            return ""
+        first = "" if self.move == "check" else "fit it again there, or "
+        return f"{first}measure how far the two differ: {MEASURE}"
 
 
 @dataclass(frozen=True)
@@ -26,6 +51,87 @@ class Provenance:
         """Return one text for each field that differs, both sides named."""
         pairs = ((name, getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
         return [f"{name}: {mine!r} against {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
+
+    def verdict(self, other: "Provenance") -> Verdict:
+        """Return whether a calibrator that was fitted on this model may be used on `other`.
+
+        Weights are the same where one content hash stands for both. Names and hashes of different runtimes say nothing
+        about each other, since each runtime has files of its own; number formats, tokenizers and templates do. What a
+        side does not tell is no difference, and no proof either.
+
+        >>> here = Provenance("hf", "tiny", "a" * 64, "float32", "t0", "c0")
+        >>> here.verdict(Provenance("llama-cpp", "tiny.gguf", "b" * 64, "F32, kv F16/F16", "t0", "c0")).summary
+        'same tokenizer and template on another runtime: check with --against'
+        >>> here.verdict(Provenance("llama-cpp", "tiny.gguf", "b" * 64, "Q4_1, kv F16/F16", "t0", "c0")).summary
+        'different quantisation'
+        """
+        found = [*_weights(self, other), *_readings(self, other)]
+        if not found:
+            return Verdict("same", "same model")
+        different = [aspect for aspect, _ in found if aspect]
+        if different:
+            known = tuple(reason for aspect, reason in found if aspect)
+            return Verdict("different", "different " + ", ".join(dict.fromkeys(different)), known)
+        where = "on the same runtime" if self.runtime == other.runtime else "on another runtime"
+        told = self.tokenizer and self.tokenizer == other.tokenizer and self.template == other.template
+        alike = "same tokenizer and template" if told else "nothing that is known differs"
+        return Verdict("check", f"{alike} {where}: check with --against", tuple(reason for _, reason in found))
+
+
+Finding = tuple[str, str]
+"""What differs ("" where it cannot be compared, or need not matter), and the reason."""
+
+_FORMATS = {"f32": "float32", "all_f32": "float32", "f16": "float16", "bf16": "bfloat16", "gguf": "", "guessed": ""}
+"""Number formats under the names of other runtimes; "" where the text does not tell how the weights are stored."""
+
+
+def _weights(mine: Provenance, theirs: Provenance) -> list[Finding]:
+    """Return what differs about runtime, weights and number format."""
+    found: list[Finding] = []
+    is_same_runtime = mine.runtime == theirs.runtime
+    if not is_same_runtime:
+        found.append(("", f"runtime: {mine.runtime!r} against {theirs.runtime!r}"))
+    if mine.revision != theirs.revision or not _is_content_hash(mine.revision):
+        for name in ("model", "revision"):
+            one, two = getattr(mine, name), getattr(theirs, name)
+            if one != two:
+                found.append(("model" if is_same_runtime and one and two else "", f"{name}: {one!r} against {two!r}"))
+    if _lora(mine.dtype) != _lora(theirs.dtype):
+        found.append(("model", f"LoRA: {_lora(mine.dtype) or 'none'} against {_lora(theirs.dtype) or 'none'}"))
+    if mine.dtype != theirs.dtype:
+        one, two = _number_format(mine.dtype), _number_format(theirs.dtype)
+        aspect = "quantisation" if one and two and one != two else ""
+        found.append((aspect, f"dtype: {mine.dtype!r} against {theirs.dtype!r}"))
+    return found
+
+
+def _readings(mine: Provenance, theirs: Provenance) -> list[Finding]:
+    """Return what differs about how text is read, and about what log-probabilities mean."""
+    found: list[Finding] = []
+    for name in ("tokenizer", "template", "semantics"):
+        one, two = getattr(mine, name), getattr(theirs, name)
+        if one == two:
+            continue
+        is_told = (one and two) or (name == "template" and mine.runtime == theirs.runtime)
+        found.append((name if is_told else "", f"{name}: {one or 'not told'} against {two or 'not told'}"))
+    return found
+
+
+def _is_content_hash(revision: str) -> bool:
+    """Return whether a revision stands for the weights themselves, as a server's own version text does not."""
+    return re.fullmatch(r"(sampled:)?[0-9a-f]{16,}", revision) is not None
+
+
+def _number_format(dtype: str) -> str:
+    """Return how weights are stored, the first word of a dtype, under one name for all runtimes; "" if not told."""
+    word = re.split(r"[,\s]", dtype.lower(), maxsplit=1)[0]
+    return _FORMATS.get(word, word)
+
+
+def _lora(dtype: str) -> str:
+    """Return which LoRA adapter is on top of the weights; empty when there is none."""
+    found = re.search(r"lora (\S+ x [^\s,]+)", dtype)
+    return found.group(1) if found else ""
 
 
 @dataclass(frozen=True)

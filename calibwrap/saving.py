@@ -114,8 +114,8 @@ def load(path: str | os.PathLike[str]) -> Calibrator:
 def check_provenance(calibrator: Calibrator, provenance: Provenance, readout: str, *, strict: bool = False) -> None:
     """Return nothing when `calibrator` was fitted on this model and readout, or does not say on which.
 
-    A calibrator is good for the model, number format and readout that it was fitted on. Parts of a chain are checked
-    one by one.
+    A calibrator is good for the model, number format and readout that it was fitted on; `Provenance.verdict` says
+    which moves are worth a measurement. Parts of a chain are checked one by one.
 
     Raises:
         ProvenanceMismatch: something differs and `strict` is on; else a `ProvenanceWarning` is given.
@@ -123,20 +123,31 @@ def check_provenance(calibrator: Calibrator, provenance: Provenance, readout: st
     >>> check_provenance(calibrator_class("temperature")(2.0), Provenance(model="a"), "label:letter", strict=True)
     """
     for part in calibrator.parts if isinstance(calibrator, Chain) else (calibrator,):
-        if part.report is None:
-            continue
-        fitted = part.report.provenance
-        differences = [] if fitted is None else fitted.differences(provenance)
-        if readout and part.report.readout not in ("", readout):
-            differences.append(f"readout: {part.report.readout!r} against {readout!r}")
-        if differences:
-            message = (
-                f"This {part.kind} calibrator was fitted elsewhere ({'; '.join(differences)}), so that its "
-                "probabilities may be wrong here: fit it again on this model and readout."
-            )
-            if strict:
-                raise ProvenanceMismatch(message)
+        message = _mismatch(part, provenance, readout)
+        if message and strict:
+            raise ProvenanceMismatch(message)
+        if message:
             warnings.warn(message, ProvenanceWarning, stacklevel=2)
+
+
+def _mismatch(part: Calibrator, provenance: Provenance, readout: str) -> str:
+    """Return what is wrong with using one calibrator on this model and readout; empty when nothing is."""
+    if part.report is None:
+        return ""
+    fitted = part.report.provenance or provenance
+    verdict = fitted.verdict(provenance)
+    differences = [] if verdict.move == "same" else fitted.differences(provenance)
+    advice = verdict.advice
+    if readout and part.report.readout not in ("", readout):
+        differences.append(f"readout: {part.report.readout!r} against {readout!r}")
+        advice = "fit it again on this readout, or read the model as it was fitted"
+    if not differences:
+        return ""
+    told = "" if verdict.move == "same" else f" Verdict: {verdict.summary}."
+    return (
+        f"This {part.kind} calibrator was fitted elsewhere ({'; '.join(differences)}), so that its probabilities may "
+        f"be wrong here.{told} What to do: {advice}."
+    )
 
 
 def _with_provenance(calibrator: Calibrator, provenance: Provenance | None) -> Calibrator:
