@@ -166,8 +166,8 @@ class TokenScores(_Record):
 class OptionScores(_Record):
     """Log-probabilities of the options of N questions, with honest bounds where a backend truncated.
 
-    An option that a truncated list did not show is marked in `missing`; its point value is half of its upper bound,
-    and every bound is kept.
+    An option that a truncated list did not show at all is marked in `missing`; its point value is about half of the
+    most that it can have, and every bound is kept. `from_lists` works them out.
 
     >>> s = OptionScores(np.log([[0.8, 0.2]]), readout="label")
     >>> s.confidence.round(2).tolist(), s.choice.tolist(), s.argmax_certified.tolist()
@@ -181,13 +181,16 @@ class OptionScores(_Record):
     mask: Bools = None  # type: ignore[assignment]  # filled below
     """(N, K) True where the option exists; worked out from -inf when not given."""
     label_mass: Floats = None  # type: ignore[assignment]  # filled below
-    """(N,) probability that the model itself puts on all options together; NaN where it is not defined."""
+    """(N,) probability that the model itself puts on all options together; NaN where it is not defined.
+
+    Out of a truncated list it is the part that the list showed, so a lower bound.
+    """
     lower: Floats = None  # type: ignore[assignment]  # filled below
     """(N, K) lower bound of each option's probability; equal to the probability where nothing was cut off."""
     upper: Floats = None  # type: ignore[assignment]  # filled below
     """(N, K) upper bound of each option's probability."""
     missing: Bools = None  # type: ignore[assignment]  # filled below
-    """(N, K) True where the option was not in the backend's list."""
+    """(N, K) True where the backend's list showed nothing of the option."""
     argmax_certified: Bools = None  # type: ignore[assignment]  # filled below
     """(N,) True where the first choice is certain in spite of truncation."""
 
@@ -218,6 +221,64 @@ class OptionScores(_Record):
         mask = np.arange(width) < np.array([len(row) for row in rows])[:, None]
         return cls(logprobs, readout, mask, None if label_mass is None else np.asarray(label_mass, dtype=np.float64))  # type: ignore[arg-type]
 
+    @classmethod
+    def from_lists(
+        cls,
+        shown: ArrayLike,
+        unlisted: ArrayLike,
+        tail: ArrayLike,
+        cut: ArrayLike,
+        readout: str,
+        mask: ArrayLike | None = None,
+    ) -> Self:
+        """Return the scores, with exact bounds, of options looked up in lists of the most probable tokens.
+
+        Args:
+            shown: (N, K) probability of the listed tokens of each option together, 0 where none is listed.
+            unlisted: (N, K) how many of the option's tokens are not listed.
+            tail: (N,) probability of everything that is not listed, together.
+            cut: (N,) the most that any one token that is not listed can have.
+            readout: name of the readout.
+            mask: (N, K) True where the option exists; all by default.
+
+        Option i, shown with s_i, hides at most h_i = min(tail, unlisted_i cut), and all of them together at most the
+        tail. With S the sum of s and W_i = min(tail, sum of h_j over j other than i) its probability among the options
+        lies between s_i / (S + W_i) and (s_i + h_i) / (S + h_i); both are attained. The first choice is certain when
+        s_i is at least every s_j + h_j. A row that shows no option at all says nothing: bounds 0 and 1.
+
+        Raises:
+            InputError: a number is negative or NaN, or the shapes do not fit together.
+
+        >>> s = OptionScores.from_lists([[0.6, 0.0]], [[0, 1]], tail=[0.3], cut=[0.2], readout="label")
+        >>> s.lower.round(4).tolist(), s.upper.round(4).tolist(), s.argmax_certified.tolist()
+        ([[0.75, 0.0]], [[1.0, 0.25]], [True])
+        """
+        exists = np.ones(np.shape(shown), dtype=np.bool_) if mask is None else np.asarray(mask, dtype=np.bool_)
+        part, count, rest, most = _checked_lists(shown, unlisted, tail, cut, exists)
+        hidden = np.minimum(rest, count * most)
+        total = part.sum(axis=1, keepdims=True)
+        blind = total == 0.0
+        missing = exists & (part == 0.0) & ((count > 0) | blind)
+        guess = np.minimum(hidden / 2.0, rest / np.maximum(missing.sum(axis=1, keepdims=True), 1))
+        with np.errstate(divide="ignore"):
+            point = np.where(blind, np.where(exists, 0.0, -np.inf), np.log(np.where(missing, guess, part)))
+        value = np.exp(log_softmax(point))
+        total = np.where(blind, 1.0, total)
+        others = np.minimum(rest, hidden @ (1.0 - np.eye(part.shape[1])))
+        lower = np.minimum(part / (total + others), value)
+        upper = np.maximum((part + hidden) / (total + hidden), value)
+        exact = ~blind & ~hidden.any(axis=1, keepdims=True)
+        return cls(
+            point,
+            readout,
+            exists,
+            label_mass=part.sum(axis=1),
+            lower=np.where(exact, value, lower),
+            upper=np.where(blind, exists, np.where(exact, value, upper)),
+            missing=missing,
+            argmax_certified=~blind[:, 0] & _is_certain(part, np.where(exists, part + hidden, -np.inf)),
+        )
+
     def __len__(self) -> int:
         """Return the number of questions N."""
         return len(self.logprobs)
@@ -245,13 +306,57 @@ class OptionScores(_Record):
     @property
     def is_exact(self) -> bool:
         """Whether nothing was cut off anywhere."""
-        return not self.missing.any()
+        return not (self.missing.any() or (self.lower < self.upper).any())
 
     def take(self, rows: ArrayLike) -> Self:
         """Return the scores of the given rows: indices, a slice's indices or a boolean array of length N."""
         rows = np.asarray(rows)
         arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "readout"}
         return replace(self, **arrays)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a decision endpoint said of one question; nothing is worked out yet.
+
+    >>> Decided((0.97, 0.03)).probabilities[0]
+    0.97
+    """
+
+    probabilities: tuple[float, ...]
+    """Probability of each option, in the question's order, just as it was printed; 0 may be a rounded number."""
+    label_mass: float = float("nan")
+    """Probability that the model itself puts on all options together; NaN where the endpoint does not tell."""
+
+
+def _checked_lists(
+    shown: ArrayLike, unlisted: ArrayLike, tail: ArrayLike, cut: ArrayLike, exists: Bools
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return shown and unlisted (N, K), both 0 where there is no option, and tail and cut as columns (N, 1)."""
+    table = [np.asarray(values, dtype=np.float64) for values in (shown, unlisted)]
+    column = [np.asarray(values, dtype=np.float64)[..., None] for values in (tail, cut)]
+    if (
+        exists.ndim != 2
+        or any(a.shape != exists.shape for a in table)
+        or any(a.shape != (len(exists), 1) for a in column)
+    ):
+        raise InputError(
+            "'shown', 'unlisted' and 'mask' must have shape (N, K), 'tail' and 'cut' shape (N,). Got "
+            f"{[a.shape for a in table]}, {exists.shape}, {[a.shape[:-1] for a in column]}."
+        )
+    if not all((values >= 0.0).all() for values in (*table, *column)):
+        raise InputError(
+            "'shown', 'unlisted', 'tail' and 'cut' must be at least 0 and not NaN: they are probabilities."
+        )
+    return np.where(exists, table[0], 0.0), np.where(exists, table[1], 0.0), column[0], column[1]
+
+
+def _is_certain(shown: Floats, most: Floats) -> Bools:
+    """Return (N,) where the option with most shown has at least as much as any other can have."""
+    best = np.argmax(shown, axis=1)[:, None]
+    rivals = most.copy()
+    np.put_along_axis(rivals, best, -np.inf, axis=1)
+    return np.asarray(np.take_along_axis(shown, best, axis=1)[:, 0] >= rivals.max(axis=1))
 
 
 def join(parts: Sequence[OptionScores]) -> OptionScores:

@@ -186,3 +186,87 @@ class TestOptionScores:
         cut = random.randint(1, len(scores))
         both = join([scores.take(half) for half in (rows[:cut], rows[cut:]) if len(half)])
         np.testing.assert_allclose(both.logprobs, scores.logprobs, atol=1e-9)
+
+
+class TestListsOfTheMostProbable:
+    """OptionScores.from_lists against full distributions, cut."""
+
+    @staticmethod
+    def cut(seed, top, forms):
+        """A full distribution, disjoint sets of its tokens as options, and their scores out of its top list."""
+        rng = np.random.default_rng(seed)
+        logits = rng.uniform(0.3, 5.0) * rng.normal(size=40)
+        full = np.exp(logits) / np.exp(logits).sum()
+        pool = np.argsort(-full)[: max(sum(forms), min(40, top + 6))]
+        tokens = np.split(rng.permutation(pool)[: sum(forms)], np.cumsum(forms)[:-1])
+        listed = set(np.argsort(-full)[:top].tolist())
+        shown = [[sum(full[t] for t in option if t in listed) for option in tokens]]
+        unlisted = [[sum(t not in listed for t in option) for option in tokens]]
+        rest = np.sort(full)[: 40 - top]
+        bound = np.sort(full)[40 - top]
+        scores = OptionScores.from_lists(shown, unlisted, [rest.sum()], [bound], "label")
+        return np.array([full[option].sum() for option in tokens]), scores
+
+    @given(st.integers(0, 10**6), st.integers(1, 30), st.lists(st.integers(1, 4), min_size=1, max_size=6))
+    def test_the_truth_lies_inside(self, seed, top, forms):
+        mass, scores = self.cut(seed, top, forms)
+        own = mass / mass.sum()
+        assert (scores.lower[0] <= own + 1e-12).all()
+        assert (scores.upper[0] >= own - 1e-12).all()
+        assert (scores.lower <= scores.probabilities).all()
+        assert (scores.probabilities <= scores.upper).all()
+        assert scores.label_mass[0] <= mass.sum() * (1 + 1e-12)
+        if scores.argmax_certified[0]:
+            assert own[scores.choice[0]] >= own.max() - 1e-12
+        if scores.is_exact:
+            np.testing.assert_allclose(scores.probabilities[0], own, rtol=1e-9)
+
+    def test_bounds_are_attained(self):
+        """s = .4, .2 and nothing; 1, 0 and 2 unlisted tokens of at most .1 each, .15 in all."""
+        scores = OptionScores.from_lists([[0.4, 0.2, 0.0]], [[1, 0, 2]], [0.15], [0.1], "label")
+        most = [0.5 / 0.7, 0.2 / 0.6, 0.15 / 0.75]  # itself all it can, the others nothing
+        least = [0.4 / 0.75, 0.2 / 0.75, 0.0]  # itself nothing, the others all they can together
+        np.testing.assert_allclose(scores.upper, [most], rtol=1e-14)
+        np.testing.assert_allclose(scores.lower, [least], rtol=1e-14)
+        np.testing.assert_allclose(scores.probabilities[0], np.array([0.4, 0.2, 0.075]) / 0.675)
+        assert scores.missing.tolist() == [[False, False, True]]
+        assert scores.argmax_certified.all(), ".4 is more than .2 and than .15"
+
+    def test_another_options_hidden_form_can_leave_the_choice_open(self):
+        scores = OptionScores.from_lists([[0.25, 0.2]], [[0, 1]], [0.1], [0.06], "label")
+        assert scores.choice.tolist() == [0]
+        assert not scores.argmax_certified[0]
+        assert not scores.is_exact, "both options are shown, and one may have more"
+        assert not scores.missing.any()
+
+    def test_what_hides_nothing_is_exact(self):
+        scores = OptionScores.from_lists([[0.3, 0.1], [0.3, 0.1]], [[0, 0], [2, 1]], [0.6, 0.0], [0.05, 0.0], "label")
+        assert scores.is_exact
+        assert (scores.lower == scores.probabilities).all()
+        assert (scores.upper == scores.probabilities).all()
+        assert scores.argmax_certified.all()
+
+    def test_no_list_no_knowledge(self):
+        scores = OptionScores.from_lists(
+            [[0.0, 0.0, 0.0]], [[1, 1, 0]], [0.5], [0.1], "label", mask=[[True, True, False]]
+        )
+        assert scores.probabilities.tolist() == [[0.5, 0.5, 0.0]]
+        assert scores.lower.tolist() == [[0.0, 0.0, 0.0]]
+        assert scores.upper.tolist() == [[1.0, 1.0, 0.0]]
+        assert scores.missing.tolist() == [[True, True, False]]
+        assert not scores.argmax_certified[0]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"tail": [-0.1]},
+            {"cut": [np.nan]},
+            {"unlisted": [[1, -1]]},
+            {"shown": [[0.4, 0.2, 0.1]]},
+            {"tail": [0.1, 0.1]},
+        ],
+    )
+    def test_what_is_no_probability_is_refused(self, wrong):
+        good = {"shown": [[0.4, 0.2]], "unlisted": [[1, 1]], "tail": [0.1], "cut": [0.1]}
+        with pytest.raises(InputError, match="must"):
+            OptionScores.from_lists(**{**good, **wrong}, readout="label")

@@ -41,7 +41,7 @@ class Continuation(Readout):
     @property
     def needs(self) -> Needs:  # type: ignore[override]  # a frozen record has no writable attributes
         """What the backend must be able to do."""
-        return Needs(score=True, chat=self.template.style == "chat")
+        return Needs(score=True, plain=self.template.style == "plain", chat=self.template.style == "chat")
 
     @property
     def label(self) -> str:

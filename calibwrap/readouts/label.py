@@ -1,5 +1,6 @@
 """Label readout: list the options under letters, read the next-token probability of each letter."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,6 +11,14 @@ from calibwrap.base import Adapter, Readout
 from calibwrap.capabilities import Needs
 from calibwrap.errors import AmbiguousOptions, InputError
 from calibwrap.questions import LETTER, LETTERS, Prompt, Question, Template
+from calibwrap.readouts._forms import (
+    listed_bytes,
+    listed_ids,
+    longest_list,
+    reads_ids,
+    scores_of_lists,
+    surface_forms,
+)
 from calibwrap.scores import OptionScores, TokenScores, logsumexp
 
 
@@ -17,9 +26,18 @@ from calibwrap.scores import OptionScores, TokenScores, logsumexp
 class Label(Readout):
     """One forward pass a question: p(option) is proportional to the probability of its letter's tokens.
 
-    A letter may be written with and without a space before it; the probabilities of both surface forms are summed by
-    token id. The form that follows the template (its separator and the letter) must be ONE token after the prompt as
-    it stands, which is checked on every question's own prompt.
+    A letter may be written with and without a space before it and a full stop after it; the probabilities of its
+    surface forms are summed. They are read in one of three ways, by what the backend provides:
+
+    - as given token ids, exactly;
+    - by id in its list of the most probable tokens, with exact bounds for what the list does not show;
+    - by bytes in that list, where the backend has no tokenizer to ask.
+
+    In the first two a form that is not ONE token after the prompt as it stands does not count, and the form that
+    follows the template (its separator and the letter) must be one, which is checked on every question's own prompt.
+    By bytes neither can be known: a form that the list does not show may then be hidden in the rest, which widens the
+    bounds, and a template whose own form is several tokens shows in a small `label_mass` only. Where several tokens
+    spell one form, those that are listed count.
 
     >>> Label().label
     'label:letter'
@@ -45,7 +63,7 @@ class Label(Readout):
     @property
     def needs(self) -> Needs:  # type: ignore[override]  # a frozen record has no writable attributes
         """What the backend must be able to do."""
-        return Needs(given_ids=2, tokenize=True, chat=self.template.style == "chat")
+        return Needs(labels=True, plain=self.template.style == "plain", chat=self.template.style == "chat")
 
     @property
     def label(self) -> str:
@@ -56,43 +74,66 @@ class Label(Readout):
     def ask(self, adapter: Adapter, questions: Sequence[Question]) -> OptionScores:
         """Return scores of all options, and as `label_mass` the probability that the answer is any label at all.
 
+        Out of a list, `label_mass` is the part that the list shows, and options have bounds.
+
         Raises:
-            AmbiguousOptions: a label is not one token after its prompt, or two labels share a token.
+            AmbiguousOptions: a label is not one token after its prompt, or two labels share a form or a token.
             InputError: a question has more options than there are labels.
         """
         prompts = [self.template.prompt(question, self.labels) for question in questions]
-        tokens = [self._tokens(adapter, *pair) for pair in zip(prompts, questions, strict=True)]
-        ids = [[token for forms in options for token in forms] for options in tokens]
-        rows = adapter.next_token(prompts, ids=ids)
+        texts = [self._forms(question) for question in questions]
+        if not adapter.provides.tokenize:
+            keys = [[[form.encode() for form in forms] for forms in options] for options in texts]
+            rows = adapter.next_token(prompts, top=longest_list(adapter.provides))
+            return scores_of_lists(keys, listed_bytes(adapter, rows), rows, self.label)
+        tokens = [_one_token_forms(adapter, *each) for each in zip(prompts, questions, texts, strict=True)]
+        if not reads_ids(adapter.provides, tokens):
+            rows = adapter.next_token(prompts, top=longest_list(adapter.provides))
+            return scores_of_lists(tokens, [listed_ids(scores) for scores in rows], rows, self.label)
+        rows = adapter.next_token(prompts, ids=[[token for forms in options for token in forms] for options in tokens])
         logprobs = [_summed(options, scores) for options, scores in zip(tokens, rows, strict=True)]
         mass = np.array([float(np.exp(logsumexp(row))) for row in logprobs])
         return OptionScores.from_rows(logprobs, self.label, mass)
 
-    def _tokens(self, adapter: Adapter, prompt: Prompt, question: Question) -> list[list[int]]:
-        """Return for each option the ids of its surface forms; the first is the template's own."""
-        prompt_ids, _ = adapter.tokenize(prompt)
-        options: list[list[int]] = []
-        for label in self.labels[: len(question.options)]:
-            own = self.template.separator + label
-            forms = []
-            for text in dict.fromkeys((own, label, " " + label)):
-                before, after = adapter.tokenize(prompt, text)
-                if before == prompt_ids and len(after) == 1:
-                    forms.append(after[0])
-                elif text == own:
-                    raise AmbiguousOptions(
-                        f"Label {own!r} is not one token after the prompt of question {question.id!r} (it gives "
-                        f"{len(after)}): choose other 'labels', change the template's separator or the end of its "
-                        "body, or use readout='continuation'."
-                    )
-            options.append(list(dict.fromkeys(forms)))
-        shared = {token for forms in options for token in forms if sum(token in other for other in options) > 1}
-        if shared:
-            raise AmbiguousOptions(
-                f"Labels of question {question.id!r} share the tokens {sorted(shared)}, so the model cannot tell them "
-                "apart: choose other 'labels', or use readout='continuation'."
-            )
+    def _forms(self, question: Question) -> list[list[str]]:
+        """Return the surface forms of each option's label."""
+        options = [surface_forms(self.template.separator, label) for label in self.labels[: len(question.options)]]
+        _check_apart(options, question)
         return options
+
+
+def _one_token_forms(
+    adapter: Adapter, prompt: Prompt, question: Question, options: Sequence[Sequence[str]]
+) -> list[list[int]]:
+    """Return for each option the ids of its surface forms that are one token; the first is the template's own."""
+    prompt_ids, _ = adapter.tokenize(prompt)
+    found: list[list[int]] = []
+    for forms in options:
+        ids = []
+        for form in forms:
+            before, after = adapter.tokenize(prompt, form)
+            if before == prompt_ids and len(after) == 1:
+                ids.append(after[0])
+            elif form == forms[0]:
+                raise AmbiguousOptions(
+                    f"Label {form!r} is not one token after the prompt of question {question.id!r} (it gives "
+                    f"{len(after)}): choose other 'labels', change the template's separator or the end of its "
+                    "body, or use readout='continuation'."
+                )
+        found.append(list(dict.fromkeys(ids)))
+    _check_apart(found, question)
+    return found
+
+
+def _check_apart(options: Sequence[Sequence[str]] | Sequence[Sequence[int]], question: Question) -> None:
+    """Return nothing when no text, or no token, stands for two options."""
+    counts = Counter(form for forms in options for form in forms)
+    shared = sorted(form for form, count in counts.items() if count > 1)
+    if shared:
+        raise AmbiguousOptions(
+            f"Labels of question {question.id!r} share the {'tokens' if isinstance(shared[0], int) else 'texts'} "
+            f"{shared}, so the model cannot tell them apart: choose other 'labels', or use readout='continuation'."
+        )
 
 
 def _summed(options: list[list[int]], scores: TokenScores) -> list[float]:
