@@ -16,6 +16,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from calibwrap.data import cache_folder, packaged_model
+
 SPECIALS = ["<pad>", "<s>", "</s>", "<unk>"]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
@@ -53,6 +55,17 @@ def tiny(folder: Path, seed: int = 0) -> Matched:
         model.save_pretrained(matched.directory)
         tokenizer.save_pretrained(matched.directory)
         write_gguf(matched.directory, matched.gguf)
+    return matched
+
+
+def smollm2(folder: Path | None = None) -> Matched:
+    """Return SmolLM2-135M-Instruct in 32-bit numbers, made once from the packaged Q4_1 file and kept in the cache."""
+    source = packaged_model("smollm2-135m-instruct")
+    folder = folder or cache_folder() / "float32"
+    matched = Matched(folder / source.stem, folder / f"{source.stem}.gguf")
+    plain_directory(source, matched.directory)
+    if not matched.gguf.exists():
+        write_gguf(matched.directory, matched.gguf, "smollm")
     return matched
 
 

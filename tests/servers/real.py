@@ -26,13 +26,14 @@ HOST = "127.0.0.1"
 MODEL = "small-model"
 """Under this name every server offers its model, so that no path of a machine shows up in a result."""
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
+"""One thread, no network, a small cache: for servers and for an engine in the own process."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _running(kind: str, command: Sequence[str], port: int, ready: str, timeout: 
     with tempfile.TemporaryDirectory(prefix="server-") as folder:
         log = Path(folder) / "log.txt"
         with log.open("wb") as file:
-            environment: Mapping[str, str] = {**os.environ, **_ENVIRONMENT}
+            environment: Mapping[str, str] = {**os.environ, **ENVIRONMENT}
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=folder, env=environment,
                 start_new_session=True,
