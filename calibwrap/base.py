@@ -18,7 +18,7 @@ from calibwrap.capabilities import Needs, Provides
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Prompt, Question
-from calibwrap.scores import Floats, OptionScores, TokenScores, checked_logits, log_softmax
+from calibwrap.scores import Decided, Floats, OptionScores, TokenScores, checked_logits, log_softmax
 
 Level = Literal["option", "token", "confidence"]
 
@@ -98,6 +98,10 @@ class Adapter(ABC):
         self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]], top: int | None = 0
     ) -> list[list[TokenScores]]:
         """Return for each prompt the scores of each of its continuations; one prefix pass serves them all."""
+
+    def decide(self, questions: Sequence[Question]) -> list[Decided]:
+        """Return the options' probabilities, where `provides.decides`: `context` is judged, `prompt` says what for."""
+        raise CapabilityError(f"The backend '{self.name}' has no decision endpoint: use readout='label'.")
 
     @abstractmethod
     def tokenize(self, prompt: Prompt, continuation: str = "") -> tuple[list[int], list[int]]:

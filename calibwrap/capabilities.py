@@ -17,6 +17,8 @@ class Provides:
     """Length of its longest list of most probable tokens."""
     score: bool = False
     """Exact log-probabilities of a given continuation."""
+    decides: bool = False
+    """Probabilities of a question's options from an endpoint made for that, without tokens."""
     tokenize: bool = False
     """Token ids of a text in its context."""
     token_bytes: bool = False
@@ -48,6 +50,7 @@ class Needs:
     full_vocabulary: bool = False
     given_ids: int = 0
     score: bool = False
+    decides: bool = False
     tokenize: bool = False
     labels: bool = False
     plain: bool = False
@@ -60,6 +63,7 @@ _INSTEAD = {
     "full_vocabulary": "use an option-level calibrator, which needs the options only",
     "given_ids": "use readout='continuation' where the backend scores continuations",
     "score": "use readout='label' with lettered options",
+    "decides": "use readout='label', or a server that offers /decisions or /systemone",
     "tokenize": "use a runtime that shows its tokenizer: hf or llama-cpp",
     "labels": "use a server that lists log-probabilities of the most probable tokens",
     "plain": "use a chat template, such as questions.LETTER_CHAT (readout 'label:letter-chat')",

@@ -7,9 +7,10 @@ from calibwrap.base import Readout
 from calibwrap.errors import InputError
 from calibwrap.questions import TEMPLATES, Template
 from calibwrap.readouts.continuation import Continuation
+from calibwrap.readouts.decision import Decision
 from calibwrap.readouts.label import Label
 
-__all__ = ["Continuation", "Label", "find_readout"]
+__all__ = ["Continuation", "Decision", "Label", "find_readout"]
 
 _BY_NAME: Mapping[str, Readout] = {
     "continuation": Continuation(),
@@ -17,11 +18,14 @@ _BY_NAME: Mapping[str, Readout] = {
     "continuation:token": Continuation("token"),
     "continuation:byte": Continuation("byte"),
     "label": Label(),
+    "decision": Decision(),
 }
 
 
 def find_readout(name: str | Readout, template: Template | None = None) -> Readout:
-    """Return a readout by its name: "label", "continuation", "continuation:token", each with ":TEMPLATE" at will.
+    """Return a readout by its name: "label", "continuation", "continuation:token", "decision".
+
+    All but "decision", whose prompt is the server's, take ":TEMPLATE" at will.
 
     Raises:
         InputError: no such name; near ones and all are listed.
@@ -39,6 +43,10 @@ def find_readout(name: str | Readout, template: Template | None = None) -> Reado
         return found if template is None else Continuation(found.normalise, template)
     if isinstance(found, Label):
         return found if template is None else Label(template)
+    if isinstance(found, Decision):
+        if template is None:
+            return found
+        raise InputError("The decision readout takes no template: the server writes the prompt.")
     near = difflib.get_close_matches(name, _BY_NAME, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise InputError(
