@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOST = "127.0.0.1"
+ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = "small-model"
 """Under this name every server offers its model, so that no path of a machine shows up in a result."""
 
@@ -85,6 +86,15 @@ def llama_server(gguf: str | Path, *, timeout: float = 120.0, **settings: int | 
         yield server
 
 
+@contextlib.contextmanager
+def fault_server(*arguments: str, timeout: float = 30.0) -> Iterator[Server]:
+    """Start the small fault server in a process of its own; without arguments it makes no faults and costs little."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.servers.fault", "--port", str(port), *arguments]
+    with _running("fault", command, port, "/v1/models", timeout, cwd=ROOT) as server:
+        yield server
+
+
 def free_port() -> int:
     """Return a port that nobody listens on now."""
     with socket.socket() as probe:
@@ -93,13 +103,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _running(kind: str, command: Sequence[str], port: int, ready: str, timeout: float) -> Iterator[Server]:
+def _running(
+    kind: str, command: Sequence[str], port: int, ready: str, timeout: float, cwd: Path | None = None
+) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="server-") as folder:
         log = Path(folder) / "log.txt"
         with log.open("wb") as file:
             environment: Mapping[str, str] = {**os.environ, **ENVIRONMENT}
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=folder, env=environment,
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=cwd or folder, env=environment,
                 start_new_session=True,
             )  # fmt: skip
         try:
