@@ -26,7 +26,7 @@ from calibwrap.capabilities import Needs, Provides
 from calibwrap.decoders import Greedy
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Chat, Question, Template
-from calibwrap.readouts import Continuation, Label
+from calibwrap.readouts import Continuation, Decision, Label
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores
 from calibwrap.wrap import CalibratedLM, wrap
@@ -34,6 +34,7 @@ from calibwrap.wrap import CalibratedLM, wrap
 if TYPE_CHECKING:
     from calibwrap import metrics
     from calibwrap.data import load_questions, save_questions
+    from calibwrap.decision_file import load_decision, save_decision
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "Chat",
     "Completion",
     "Continuation",
+    "Decision",
     "Decoder",
     "FitReport",
     "Greedy",
@@ -70,15 +72,22 @@ __all__ = [
     "fit_temperature",
     "fit_vector_scaling",
     "load",
+    "load_decision",
     "load_questions",
     "metrics",
     "save",
+    "save_decision",
     "save_questions",
     "wrap",
 ]
 
-_ON_DEMAND = {"load_questions": "calibwrap.data", "save_questions": "calibwrap.data"}
-"""Names whose home is imported when they are first used: reading files costs more to import than all the rest."""
+_ON_DEMAND = {
+    "load_decision": "calibwrap.decision_file",
+    "load_questions": "calibwrap.data",
+    "save_decision": "calibwrap.decision_file",
+    "save_questions": "calibwrap.data",
+}
+"""Names whose home is imported when they are first used: few programs need them."""
 
 
 def __getattr__(name: str) -> Any:

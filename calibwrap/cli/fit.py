@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibwrap import saving
 from calibwrap.base import Calibrator, Readout
 from calibwrap.calibrators import fit_named
+from calibwrap.cli.calibrator_files import check_file_holds, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, progress_bar, say
-from calibwrap.cli.parts import open_model, open_reference, read_readout
+from calibwrap.cli.parts import open_model, open_reference, read_readout, resumable
 from calibwrap.data import load_questions
 from calibwrap.errors import InputError
 from calibwrap.evaluate import collect, describe
@@ -47,10 +47,12 @@ def run(
     plan = fit_named(method)
     if plan.needs_reference != (reference is not None):
         raise InputError(f"Method {method!r} {'needs' if plan.needs_reference else 'takes no'} --reference SPEC.")
+    check_file_holds(method, out)
     questions = source.questions()
     answers = answers_of(questions) if plan.needs_answers else None
     say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
-    with open_model(spec, settings, read_readout(readout, template)) as lm:
+    cache = out.with_name(out.name + ".responses.sqlite")
+    with resumable(), open_model(spec, settings, read_readout(readout, template), cache=cache) as lm:
         journal = out.with_name(out.name + ".journal.jsonl")
         with progress_bar("model", as_json) as progress:
             scores = collect(lm, questions, journal, resume=resume, progress=progress)
@@ -59,9 +61,9 @@ def run(
         else:
             how = read_readout(reference_readout, template) or default_reference_readout(lm.readout)
             say(f"loading {reference}", as_json)
-            with open_reference(reference, spec, settings) as other:
+            with open_reference(reference, spec, settings, cache) as other:
                 fitted = _fit_to_reference(lm, scores, questions, method, other, how, out, resume, as_json)
-        saving.save(fitted.calibrator, out, provenance=lm.adapter.fingerprint())
+        save_calibrator(fitted.calibrator, out, lm.adapter.fingerprint())
     _print(fitted.calibrator, out, as_json)
 
 
