@@ -17,8 +17,8 @@ import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from calibwrap.adapters._hf_forward import Engine, Rows, head_rows, keep, to_numpy
-from calibwrap.adapters._hf_text import Reader
 from calibwrap.adapters._shared import cut_at_stop, hash_texts
+from calibwrap.adapters._tokenizer import Reader
 from calibwrap.base import Calibrator, Completion, Sampling
 from calibwrap.scores import TokenScores
 

@@ -1,12 +1,11 @@
 """Opening a model with Transformers: a directory, a hub id or a GGUF file; broken ones are told in one sentence."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calibwrap.adapters._shared import hash_file, hash_texts
+from calibwrap.adapters._model_files import looks_like_path
 from calibwrap.errors import InputError, ModelError, need
 
 _FOR_TOKENIZER = (
@@ -32,15 +31,6 @@ def load_pair(target: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
     if looks_like_path(target) and not path.is_dir():
         raise ModelError(f"There is no model directory '{target}': give a directory, a .gguf file or a hub id.")
     return _model(target, target, options), _tokenizer(target, target, options)
-
-
-def looks_like_path(target: str) -> bool:
-    """Return whether `target` names a place on the disk rather than a repository OWNER/NAME.
-
-    >>> looks_like_path("./model"), looks_like_path("owner/name")
-    (True, False)
-    """
-    return Path(target).exists() or target.startswith((".", "/", "~")) or os.sep != "/" or target.count("/") > 1
 
 
 def _model(target: str, place: str, options: Mapping[str, Any]) -> Any:
@@ -120,17 +110,6 @@ def check_gguf(path: Path) -> bool | None:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".:")
-
-
-def revision_of(target: str, model: Any) -> str:
-    """Return what tells these weights from others: the hub's commit, or a SHA-256 over the weights' files."""
-    path = Path(target)
-    if path.is_file():
-        return hash_file(path)
-    if path.is_dir():
-        files = sorted(file for pattern in ("*.safetensors", "*.bin") for file in path.glob(pattern))
-        return hash_texts(f"{file.name} {hash_file(file)}" for file in files)
-    return str(getattr(model.config, "_commit_hash", None) or "")
 
 
 def sampled_weights(model: Any) -> str:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from calibwrap.adapters import _hf_load
-from calibwrap.adapters._hf_text import Reader
+from calibwrap.adapters._model_files import looks_like_path, revision_of
 from calibwrap.adapters._shared import check_length, check_prompts, hash_texts
+from calibwrap.adapters._tokenizer import Reader
 from calibwrap.base import Adapter, Calibrator, Completion, Sampling
 from calibwrap.capabilities import Provides, check_needs
 from calibwrap.errors import CapabilityError, InputError, ModelError, need
@@ -203,10 +204,10 @@ class Transformers(Adapter):
         if self._fingerprint is None:
             model = self.model
             name = self._target or str(model.config.name_or_path) or type(model).__name__
-            revision = _hf_load.revision_of(name, model) if self._target else _hf_load.sampled_weights(model)
+            revision = revision_of(name, model.config) if self._target else _hf_load.sampled_weights(model)
             self._fingerprint = Provenance(
                 runtime=self.name,
-                model=Path(name).name if _hf_load.looks_like_path(name) else name,
+                model=Path(name).name if looks_like_path(name) else name,
                 revision=revision,
                 dtype=_number_format(self._engine),
                 tokenizer=self._reader.hash(),

@@ -1,4 +1,4 @@
-"""The tokenizer's side of the Transformers adapter: from prompts to token ids, with special tokens exactly once."""
+"""The side of the tokenizer that adapters around Transformers' tokenizers share: special tokens exactly once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
