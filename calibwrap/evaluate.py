@@ -285,9 +285,11 @@ def _header(lm: CalibratedLM, questions: Sequence[Question], readout: Readout) -
 def _record(key: str, question: Question, scores: OptionScores, row: int) -> dict[str, Any]:
     """Return one journal line: floats are exact in JSON, so a resumed run equals an uninterrupted one."""
     k, mass = len(question.options), float(scores.label_mass[row])
-    names = ("logprobs",) if scores.is_exact else ("logprobs", "lower", "upper", "missing")
+    cut = scores.is_cut[row]
+    names = ("logprobs", "lower", "upper", "missing") if cut else ("logprobs",)
     listed = {name: [None if v == -np.inf else v for v in getattr(scores, name)[row, :k].tolist()] for name in names}
-    return {"id": key, **listed, "label_mass": None if np.isnan(mass) else mass}
+    certified = {"argmax_certified": bool(scores.argmax_certified[row])} if cut else {}
+    return {"id": key, **listed, **certified, "label_mass": None if np.isnan(mass) else mass}
 
 
 def _scores(record: Mapping[str, Any], readout: str) -> OptionScores:
@@ -295,7 +297,8 @@ def _scores(record: Mapping[str, Any], readout: str) -> OptionScores:
     try:
         logprobs = np.array([[-np.inf if v is None else v for v in record["logprobs"]]], dtype=np.float64)
         mass = np.array([np.nan if record["label_mass"] is None else record["label_mass"]], dtype=np.float64)
-        rest = {name: np.array([record[name]]) for name in ("lower", "upper", "missing") if name in record}
+        names = ("lower", "upper", "missing", "argmax_certified")
+        rest: dict[str, Any] = {name: np.array([record[name]]) for name in names if name in record}
         return OptionScores(logprobs, readout, np.ones(logprobs.shape, dtype=np.bool_), label_mass=mass, **rest)
     except (KeyError, TypeError, ValueError) as error:
         raise JournalError(f"The journal's line of question {record.get('id')!r} is not complete: {error}.") from error

@@ -304,9 +304,14 @@ class OptionScores(_Record):
         return np.asarray(np.sum(self.missing, axis=1))
 
     @property
+    def is_cut(self) -> Bools:
+        """(N,) True where a truncated list leaves the probability of an option open."""
+        return np.asarray((self.missing | (self.lower < self.upper)).any(axis=1))
+
+    @property
     def is_exact(self) -> bool:
         """Whether nothing was cut off anywhere."""
-        return not (self.missing.any() or (self.lower < self.upper).any())
+        return not self.is_cut.any()
 
     def take(self, rows: ArrayLike) -> Self:
         """Return the scores of the given rows: indices, a slice's indices or a boolean array of length N."""

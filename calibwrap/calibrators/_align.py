@@ -191,8 +191,8 @@ def _soft_targets(post: Floats, pre: Floats, used: Bools) -> tuple[Floats, Float
 
 
 def _ends_note(pair: Pair, used: Bools, bounds: Interval) -> list[str]:
-    """Return how the temperature moves when all missing options sit at either end of their bounds, if any are."""
-    if all(rows.scores is None or not rows.scores.missing[used].any() for rows in pair.sources):
+    """Return how the temperature moves when all that lists hide sits at either end of its bounds, if anything is."""
+    if not any(rows.scores is not None and rows.scores.is_cut[used].any() for rows in pair.sources):
         return []
     values = []
     for end in (0, 1):
@@ -203,7 +203,7 @@ def _ends_note(pair: Pair, used: Bools, bounds: Interval) -> list[str]:
         gaps, targets, _ = _soft_targets(post, pre, used)
         values.append(1.0 / solve(gaps, targets, bounds).beta)
     return [
-        f"With every missing option at the lower end of its bounds T is {values[0]:.4g}, at the upper {values[1]:.4g}."
+        f"With all that was cut off at the lower end of its bounds T is {values[0]:.4g}, at the upper {values[1]:.4g}."
     ]
 
 

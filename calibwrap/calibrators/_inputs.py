@@ -33,9 +33,9 @@ class FitRows:
         """One sentence each on the rows that truncation touched."""
         if self.scores is None or self.scores.is_exact:
             return ()
-        cut = int((self.scores.missing.any(axis=1) & self.usable).sum())
+        cut = int((self.scores.is_cut & self.usable).sum())
         lost = int((~self.usable).sum())
-        notes = [f"{cut} rows were truncated and fitted with each missing option at its point value."] if cut else []
+        notes = [f"{cut} rows were truncated and fitted with each option at its point value."] if cut else []
         if lost:
             notes.append(f"{lost} rows were left out because truncation leaves their first choice open.")
         return tuple(notes)

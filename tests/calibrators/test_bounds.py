@@ -7,28 +7,23 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from calibwrap.calibrators import Identity, Temperature, VectorScaling, chain, fit_daca
+from calibwrap.calibrators._truncated import _piled
 from calibwrap.errors import CapabilityError
-from calibwrap.scores import OptionScores
+from calibwrap.scores import OptionScores, join
 
 
 def truncated(full, options, top):
-    """Scores of `options` out of a list of the `top` most probable tokens, as a backend would give them."""
+    """Scores of `options`, lists of tokens, out of a list of the `top` most probable, as a backend would give them."""
     order = np.argsort(-full)
     listed = set(order[:top].tolist())
     cut, rest = full[order[top - 1]], full[order[top:]].sum()  # summed, since 1 - sum would round a small rest
-    missing = np.array([option not in listed for option in options])
-    most = min(cut, rest)
-    together = min(rest, missing.sum() * cut)
-    mass = full[options][~missing].sum()
-    if mass == 0.0:
-        return OptionScores(
-            np.zeros((1, len(options))), "label", missing=[missing], lower=[missing * 0.0], upper=[missing * 1.0]
-        )
-    lower = np.where(missing, 0.0, full[options] / (mass + together))
-    upper = np.where(missing, most / (mass + most), full[options] / mass)
-    with np.errstate(divide="ignore"):
-        point = np.log(np.where(missing, most / 2, full[options]))
-    return OptionScores([point], "label", mask=[[True] * len(options)], missing=[missing], lower=[lower], upper=[upper])
+    shown = [[sum(full[token] for token in option if token in listed) for option in options]]
+    unlisted = [[sum(token not in listed for token in option) for option in options]]
+    return OptionScores.from_lists(shown, unlisted, [rest], [min(cut, rest)], "label")
+
+
+def mass(full, options):
+    return np.array([full[option].sum() for option in options])
 
 
 def inside(calibrated, truth):
@@ -39,37 +34,54 @@ def inside(calibrated, truth):
 
 
 distributions = st.tuples(
-    st.integers(0, 2**32 - 1), st.integers(5, 60), st.integers(1, 12), st.integers(2, 5), st.floats(0.1, 6.0)
+    st.integers(0, 2**32 - 1),
+    st.integers(24, 60),
+    st.integers(1, 12),
+    st.lists(st.integers(1, 4), min_size=2, max_size=5),
+    st.floats(0.1, 6.0),
 )
 
 
 def drawn(case):
-    """A full distribution over V tokens, K of them options, and its top list; peaked, flat or with exact ties."""
-    seed, vocabulary, top, k, spread = case
+    """A full distribution over V tokens, some of them forms of options, and its top list; peaked, flat or with ties."""
+    seed, vocabulary, top, forms, spread = case
     rng = np.random.default_rng(seed)
     logits = spread * rng.normal(size=vocabulary)
     if seed % 3 == 0:
         logits = np.round(logits)
+    if seed % 4 == 0:
+        forms = [1] * len(forms)
     full = softmax(logits)
-    options = rng.permutation(vocabulary)[:k]
+    tokens = rng.permutation(vocabulary)
     if seed % 2:  # options among the most probable tokens, as in practice, some shown and some not
-        options = rng.permutation(np.argsort(-full)[: max(k, min(vocabulary, top + 3))])[:k]
-    return full, options, truncated(full, options, min(top, vocabulary))
+        tokens = rng.permutation(np.argsort(-full)[: max(sum(forms), top + 3)])
+    options = np.split(tokens[: sum(forms)], np.cumsum(forms)[:-1])
+    return full, options, truncated(full, options, top)
 
 
 @settings(max_examples=400, deadline=None)
 @given(distributions, st.floats(0.3, 5.0))
 def test_the_truth_lies_inside_at_every_temperature(case, temperature):
     full, options, scores = drawn(case)
-    inside(Temperature(temperature)(scores), softmax(np.log(full[options]) / temperature))
+    inside(Temperature(temperature)(scores), softmax(np.log(mass(full, options)) / temperature))
 
 
 @settings(max_examples=200, deadline=None)
-@given(distributions, st.floats(0.3, 5.0), st.floats(0.3, 5.0))
-def test_the_truth_lies_inside_after_a_chain(case, first, second):
+@given(distributions, st.floats(0.3, 5.0), st.floats(0.3, 5.0), st.floats(0.3, 5.0))
+def test_the_truth_lies_inside_after_a_chain(case, first, second, third):
     full, options, scores = drawn(case)
-    both = chain(Temperature(first), Identity(), Temperature(second))
-    inside(both(scores), softmax(np.log(full[options]) / (first * second)))
+    together = chain(Temperature(first), Identity(), Temperature(second), Temperature(third))
+    inside(together(scores), softmax(np.log(mass(full, options)) / (first * second * third)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(distributions, st.floats(0.3, 5.0))
+def test_the_point_value_lies_inside_and_the_choice_stays(case, temperature):
+    scores = drawn(case)[2]
+    calibrated = Temperature(temperature)(scores)
+    inside(calibrated, calibrated.probabilities[0])
+    assert (calibrated.choice == scores.choice).all()
+    assert (calibrated.argmax_certified == scores.argmax_certified).all()
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,6 +93,66 @@ def test_temperature_one_keeps_the_bounds(case):
         return
     assert calibrated.lower == pytest.approx(scores.lower, rel=1e-9, abs=1e-12)
     assert calibrated.upper == pytest.approx(scores.upper, rel=1e-9, abs=1e-12)
+
+
+def worst_of_others(shown, room, budget, power):
+    """The largest sum of (shown + x) ** power, by bisection on the common level that the lowest are raised to."""
+    low, high = 0.0, shown.max() + room.max() + budget
+    for _ in range(200):
+        level = (low + high) / 2
+        if np.clip(level - shown, 0, room).sum() < budget:
+            low = level
+        else:
+            high = level
+    return ((shown + np.clip(low - shown, 0, room)) ** power).sum()
+
+
+@settings(max_examples=200, deadline=None)
+@given(distributions, st.floats(1.0, 5.0))
+def test_both_bounds_are_attained_at_temperatures_above_one(case, temperature):
+    full, options, scores = drawn(case)
+    calibrated = Temperature(temperature)(scores)
+    order = np.argsort(-full)
+    top = case[2]
+    listed = set(order[:top].tolist())
+    rest = full[order[top:]].sum()
+    shown = np.array([sum(full[token] for token in option if token in listed) for option in options])
+    if not shown.any():
+        return
+    cut = min(full[order[top - 1]], rest)
+    room = np.minimum(rest, [sum(token not in listed for token in option) * cut for option in options])
+    power = 1.0 / temperature
+    for i in range(len(options)):
+        others = np.arange(len(options)) != i
+        most = (shown[i] + room[i]) ** power
+        assert calibrated.upper[0, i] == pytest.approx(most / (most + (shown[others] ** power).sum()), rel=1e-6)
+        if shown[i] > 0:
+            worst = worst_of_others(shown[others], room[others], min(rest, room[others].sum()), power)
+            least = shown[i] ** power / (shown[i] ** power + worst)
+            assert calibrated.lower[0, i] == pytest.approx(least, rel=1e-6)
+
+
+@pytest.mark.parametrize("power", [1.5, 3.0, 10.0])
+def test_the_convex_bound_is_close_to_the_best_corner(power):
+    """Every corner of the hidden part, one option partly full: the bound is above the best, and seldom far above."""
+    rng = np.random.default_rng(1)
+    ratios = []
+    for _ in range(300):
+        shown = rng.uniform(0, 1, 4) * rng.integers(0, 2, 4)
+        room = rng.integers(0, 5, 4) * rng.uniform(0.02, 0.2)
+        budget = rng.uniform(0, 1) * room.sum()
+        best = 0.0
+        for part in range(4):
+            for full in range(16):
+                x = np.array([room[j] if full >> j & 1 and j != part else 0.0 for j in range(4)])
+                left = budget - x.sum()
+                if left >= 0.0:
+                    x[part] = min(room[part], left)
+                    best = max(best, ((shown + x) ** power).sum())
+        found = _piled(shown[None], room[None], np.array([budget]), power)[0]
+        assert found >= best * (1 - 1e-12)
+        ratios.append(found / best if best else 1.0)
+    assert np.median(ratios) < 1.01
 
 
 def test_by_hand():
@@ -132,7 +204,7 @@ def test_exact_rows_beside_truncated_ones_stay_exact():
 
 
 def test_identity_keeps_bounds_and_vector_scaling_refuses():
-    scores = drawn((1, 20, 3, 4, 1.0))[2]
+    scores = drawn((1, 24, 3, [1, 1, 1, 1], 1.0))[2]
     assert scores.missing.any()
     assert (Identity()(scores).upper == scores.upper).all()
     with pytest.raises(CapabilityError, match="cut off"):
@@ -141,10 +213,7 @@ def test_identity_keeps_bounds_and_vector_scaling_refuses():
 
 def test_daca_says_how_the_temperature_moves_between_the_ends():
     rng = np.random.default_rng(0)
-    parts = [truncated(softmax(2 * rng.normal(size=12)), np.arange(4), 9) for _ in range(60)]
-    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in
-            ("logprobs", "mask", "missing", "lower", "upper", "argmax_certified")}  # fmt: skip
-    pre = OptionScores(readout="label", **rows)
+    pre = join([truncated(softmax(2 * rng.normal(size=12)), np.arange(4)[:, None], 9) for _ in range(60)])
     post = 2.0 * pre.logprobs + 0.3 * rng.normal(size=pre.logprobs.shape)
     report = fit_daca(post, pre).report
     note = next(note for note in report.notes if "lower end" in note)

@@ -1,5 +1,7 @@
 """The label readout on backends that list the most probable tokens only: what is exact, bounded, or unknown."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from calibwrap.capabilities import Needs, Provides
 from calibwrap.errors import AmbiguousOptions, CapabilityError
+from calibwrap.evaluate import collect
 from calibwrap.questions import LETTER, Question, Template
 from calibwrap.readouts import Continuation, Label
 from calibwrap.readouts._forms import surface_forms
@@ -182,3 +185,20 @@ def test_a_chat_server_that_lists_bytes_is_read_end_to_end():
     scores = lm.scores(toy_questions(4, model=MODEL))
     assert scores.readout == "label:letter-chat"
     assert (scores.label_mass > 0.5).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_resumed_journal_gives_every_field_back(tmp_path, way):
+    """Two options shown beside a hidden form: the choice is open, and only the journal can say so."""
+    questions = toy_questions(12, model=MODEL)
+    lm = CalibratedLM(listing(2, **WAYS[way]), readout=Label(min_mass=0.0))
+    whole = lm.scores(questions)
+    assert not whole.is_exact
+    assert 0 < whole.argmax_certified.sum() < 12 or way == "ids"
+    journal = tmp_path / "journal.jsonl"
+    collect(lm, questions, journal)
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:6]))
+    resumed = collect(lm, questions, journal, resume=True)
+    for field in fields(whole):
+        np.testing.assert_array_equal(getattr(resumed, field.name), getattr(whole, field.name))
