@@ -1,0 +1,99 @@
+"""What a run may spend: requests and tokens, reserved before they are sent and settled when they are answered."""
+
+import threading
+from collections.abc import Callable
+
+from calibwrap.adapters._openai_workers import Stopped
+from calibwrap.errors import BudgetExceeded, InputError
+
+_LOOK_SECONDS = 0.05
+"""How often one who waits for others to settle looks whether the run was stopped."""
+
+
+class Budget:
+    """A limit that is never gone over, however many ask at once.
+
+    >>> budget = Budget(max_requests=10, max_tokens=100)
+    >>> budget.reserve(80)
+    >>> budget.settle(reserved=80, spent=30)
+    >>> budget.requests, budget.tokens
+    (1, 30)
+    """
+
+    requests: int
+    """Requests sent so far, each repeated one included."""
+    tokens: int
+    """Tokens spent so far."""
+
+    def __init__(
+        self, max_requests: int | None = None, max_tokens: int | None = None, advice: Callable[[], str] = str
+    ) -> None:
+        """Begin with nothing spent.
+
+        Args:
+            max_requests: most requests; None for no limit.
+            max_tokens: most tokens, prompts and answers together; None for no limit.
+            advice: gives the end of an error's text: what is kept, and how to go on.
+
+        Raises:
+            InputError: a limit is negative.
+        """
+        for name, limit in (("max_requests", max_requests), ("max_tokens", max_tokens)):
+            if limit is not None and limit < 0:
+                raise InputError(f"'{name}' must be at least 0, or None for no limit. Got {limit}.")
+        self.requests = 0
+        self.tokens = 0
+        self._max_requests = max_requests
+        self._max_tokens = max_tokens
+        self._advice = advice
+        self._reserved = 0
+        self._open = 0
+        self._changed = threading.Condition()
+
+    def reserve(self, tokens: int, stop: threading.Event | None = None) -> None:
+        """Count one request and set `tokens` aside for it; every call is followed by one of `settle`.
+
+        When it does not fit beside what others have reserved, this waits until they have settled, since most requests
+        cost less than their upper estimate.
+
+        Raises:
+            BudgetExceeded: it does not fit, and nothing is open that could still turn out cheaper.
+            Stopped: `stop` was set while waiting.
+        """
+        with self._changed:
+            while not self._fits(tokens):
+                if not self._open or self._no_request_left():
+                    raise BudgetExceeded(f"{self._sentence(tokens)} {self._advice()}".strip())
+                self._changed.wait(_LOOK_SECONDS)
+                if stop is not None and stop.is_set():
+                    raise Stopped
+            self.requests += 1
+            self._reserved += tokens
+            self._open += 1
+
+    def settle(self, reserved: int, spent: int) -> None:
+        """Replace what `reserve` set aside by what was really spent."""
+        with self._changed:
+            self._reserved -= reserved
+            self._open -= 1
+            self.tokens += spent
+            self._changed.notify_all()
+
+    def _no_request_left(self) -> bool:
+        return self._max_requests is not None and self.requests >= self._max_requests
+
+    def _fits(self, tokens: int) -> bool:
+        if self._no_request_left():
+            return False
+        return self._max_tokens is None or self.tokens + self._reserved + tokens <= self._max_tokens
+
+    def _sentence(self, tokens: int) -> str:
+        if self._no_request_left():
+            return (
+                f"The budget of max_requests={self._max_requests} is used up: {self.requests} requests were sent "
+                f"(repeated ones count), {self.tokens} tokens spent; the next one was not sent."
+            )
+        return (
+            f"The next request may cost {tokens} tokens, and {self.tokens} of max_tokens={self._max_tokens} are spent "
+            f"in {self.requests} requests; it was not sent."
+        )
