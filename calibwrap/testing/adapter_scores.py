@@ -1,5 +1,8 @@
 """Checks of what an adapter says: next-token distributions and scored continuations."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 
 from calibwrap.base import Sampling
@@ -54,6 +57,49 @@ def check_lists_hold_the_likeliest(probe: AdapterProbe) -> None:
         probe.close(listed.logprobs[0], row[ids], "Expected each listed value to be that token's.")
         best = np.sort(row)[::-1][: len(ids)]
         probe.close(np.sort(listed.logprobs[0])[::-1], best, "Expected the most probable tokens in the list.")
+
+
+def check_cut_bounds_what_is_not_listed(probe: AdapterProbe) -> None:
+    """Return nothing when no token outside a list has more than its `log_cut`, in reading and in drawing."""
+    most = probe.longest_top(4)
+    if most < 2:
+        raise NotApplicable("the adapter lists one token only")
+    known = {prompt: _some_row(probe, index) for index, prompt in enumerate(probe.prompts)}
+    for prompt, row in known.items():
+        _check_cut(probe, probe.adapter.next_token([prompt], top=most - 1)[0], row)
+    for prompt, completion in probe.drawn(replace(probe.sampling, top=most - 1)):
+        _check_cut(probe, completion.scores, known[prompt])
+
+
+def _check_cut(probe: AdapterProbe, scores: TokenScores, row: dict[int, float]) -> None:
+    """Compare the first position of a list with what is known of its row."""
+    listed = set(listed_ids(scores)[0].tolist())
+    cut = float(scores.log_cut[0])
+    above = [token for token, value in row.items() if token not in listed and value > cut + probe.tolerance]
+    expect(
+        not above,
+        f"Expected 'log_cut' ({cut:.6g}) to bound every token that is not listed. Got tokens {above[:5]} above it: set "
+        "it to the last of the most probable ones, a drawn token that was added to them left out.",
+    )
+
+
+def check_token_bytes_join_to_the_text(probe: AdapterProbe) -> None:
+    """Return nothing when the bytes of drawn tokens make up the text, spaces and split characters included."""
+    probe.require("token_bytes")
+    for _, completion in probe.drawn():
+        ids = chosen(completion.scores)
+        parts = probe.adapter.token_bytes(ids)
+        expect(
+            len(parts) == len(ids) and all(isinstance(part, bytes) for part in parts),
+            f"Expected bytes for each of {len(ids)} tokens. Got {parts!r}.",
+        )
+        got, wanted = _readable(b"".join(parts).decode(errors="replace")), _readable(completion.text)
+        expect(got == wanted, f"Expected the bytes of {ids} to make up {wanted!r}. Got {got!r}: give raw bytes.")
+
+
+def _readable(text: str) -> str:
+    """Return `text` with unreadable bytes written alike: decoders differ in how many marks they set, and at the end."""
+    return re.sub("\ufffd+", "\ufffd", text).rstrip("\ufffd")
 
 
 def check_given_ids_agree(probe: AdapterProbe) -> None:
@@ -207,6 +253,8 @@ SCORE_CHECKS = (
     check_full_rows_sum_to_one,
     check_lists_keep_their_mass,
     check_lists_hold_the_likeliest,
+    check_cut_bounds_what_is_not_listed,
+    check_token_bytes_join_to_the_text,
     check_given_ids_agree,
     check_score_reads_the_joint_tokens,
     check_scored_rows_hold_the_token,

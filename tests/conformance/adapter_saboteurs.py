@@ -48,6 +48,52 @@ class ListsTheFirstTokens(ToyAdapter):
         return super().next_token(prompts, ids=[list(range(min(top, len(TOKENS))))] * len(prompts))
 
 
+class SharesTheTailOut(ToyAdapter):
+    """Takes the mean of what is not listed for the most of it."""
+
+    def next_token(self, prompts, ids=None, top=None):
+        found = super().next_token(prompts, ids, top)
+        if top is None:
+            return found
+        return [replace(scores, log_cut=scores.log_tail - np.log(len(TOKENS) - top)) for scores in found]
+
+
+class CutsAtTheDrawnToken(ToyAdapter):
+    """vLLM's reply: the drawn token stands in the list too, and is no bound for the others."""
+
+    def generate(self, prompts, sampling, steer=None):
+        groups = super().generate(prompts, sampling, steer)
+
+        def added(scores):
+            rows = np.c_[scores.logprobs, scores.chosen_logprob]
+            ids = np.c_[scores.ids, scores.chosen]
+            return replace(scores, logprobs=rows, ids=ids, log_tail=scores.log_tail, log_cut=rows.min(axis=1))
+
+        return [[replace(one, scores=added(one.scores)) for one in group] for group in groups]
+
+
+class SpellsTokensAsText(ToyAdapter):
+    """Half a character is decoded alone."""
+
+    def token_bytes(self, ids):
+        return [part.decode(errors="replace").encode() for part in super().token_bytes(ids)]
+
+
+class StripsTheSpace(ToyAdapter):
+    def token_bytes(self, ids):
+        return [part.strip() for part in super().token_bytes(ids)]
+
+
+class SpellsTheEndToken(ToyAdapter):
+    def token_bytes(self, ids):
+        return [part or b"</s>" for part in super().token_bytes(ids)]
+
+
+class SpellsEachTokenOnce(ToyAdapter):
+    def token_bytes(self, ids):
+        return super().token_bytes(list(dict.fromkeys(ids)))
+
+
 class SortsGivenIds(ToyAdapter):
     def next_token(self, prompts, ids=None, top=None):
         return super().next_token(prompts, ids and [sorted(own) for own in ids], top)
@@ -249,6 +295,12 @@ ADAPTER_SABOTEURS = [
     ("check_lists_keep_their_mass", RenormalisesTheList),
     ("check_lists_keep_their_mass", ForgetsTheTail),
     ("check_lists_hold_the_likeliest", ListsTheFirstTokens),
+    ("check_cut_bounds_what_is_not_listed", SharesTheTailOut),
+    ("check_cut_bounds_what_is_not_listed", CutsAtTheDrawnToken),
+    ("check_token_bytes_join_to_the_text", SpellsTokensAsText),
+    ("check_token_bytes_join_to_the_text", StripsTheSpace),
+    ("check_token_bytes_join_to_the_text", SpellsTheEndToken),
+    ("check_token_bytes_join_to_the_text", SpellsEachTokenOnce),
     ("check_given_ids_agree", SortsGivenIds),
     ("check_given_ids_agree", SharesGivenIds),
     ("check_score_reads_the_joint_tokens", ReadsThePartsApart),
