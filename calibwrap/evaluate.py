@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from calibwrap import saving
-from calibwrap.base import Calibrator, Readout
+from calibwrap.base import Adapter, Calibrator, Readout
 from calibwrap.calibrators import Temperature, fit_named
 from calibwrap.errors import InputError, JournalError, QuestionError
 from calibwrap.files import replacing
@@ -56,6 +56,8 @@ class Evaluation:
     """The reference model, where a fit used one."""
     halves: Mapping[str, Figure] = field(default_factory=dict)
     """Held-out ECE by series, averaged over random halves; empty without fits or answers."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """What model and reference spent together since they were loaded; empty where nothing is billed."""
 
     def part(self, series: str) -> tuple[tuple[Question, ...], OptionScores]:
         """Return the held-out questions and their scores in one series."""
@@ -79,6 +81,7 @@ class Evaluation:
             "fits": {name: describe(calibrator) for name, calibrator in self.calibrators.items()},
             "model": asdict(self.provenance),
             "reference": None if self.reference is None else asdict(self.reference),
+            "usage": dict(self.usage),
         }
 
 
@@ -201,7 +204,10 @@ def evaluate(
     scores = {RAW: read[0], **{name: calibrator(read[0]) for name, calibrator in calibrators.items()}}
     origin = None if reference is None else reference.adapter.fingerprint()
     halves = _over_halves(questions, fit, read)
-    result = Evaluation(tuple(questions), held_out, scores, calibrators, lm.adapter.fingerprint(), origin, halves)
+    usage = _spent([model.adapter for model, _, _ in asked])
+    result = Evaluation(
+        tuple(questions), held_out, scores, calibrators, lm.adapter.fingerprint(), origin, halves, usage
+    )
     if folder is not None:
         write(result, folder)
     return result
@@ -248,6 +254,15 @@ def _over_halves(
         return {}
     reference = read[1].take(rows) if len(read) > 1 else None
     return over_halves(read[0].take(rows), answers_of([questions[row] for row in rows]), methods, reference)
+
+
+def _spent(adapters: Sequence[Adapter]) -> dict[str, int]:
+    """Return the summed usage of different adapters."""
+    total: dict[str, int] = {}
+    for adapter in {id(adapter): adapter for adapter in adapters}.values():
+        for name, number in adapter.usage().items():
+            total[name] = total.get(name, 0) + number
+    return total
 
 
 def _shifted(progress: Progress, start: int, total: int) -> Progress:

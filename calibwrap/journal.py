@@ -266,11 +266,15 @@ def _broken(path: Path, number: int, what: str) -> JournalError:
 def _compare(path: Path, found: Any, wanted: Mapping[str, Any]) -> None:
     """Return nothing when the journal belongs to this run."""
     differences = _differences(found, wanted)
-    if differences:
-        raise JournalError(
-            f"{path} belongs to another run: {'; '.join(differences)}. Choose another folder, or run with what the "
-            "journal was begun with."
+    if not differences:
+        return
+    advice = "Choose another folder, or run with what the journal was begun with."
+    if len(differences) == 1 and differences[0].startswith("model.revision "):
+        advice = (
+            "The name is the same and what stands behind it is not: another file, or a server that changed its model "
+            "or software since. Scores of both must not be mixed: choose another folder for a new run."
         )
+    raise JournalError(f"{path} belongs to another run: {'; '.join(differences)}. {advice}")
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:

@@ -47,7 +47,7 @@ class Parity:
     percentile99: float
     """99th percentile of the differences."""
     beyond_bounds: float
-    """Largest distance between the two intervals of an option, which truncation cannot explain; `largest` when exact."""
+    """Largest distance between the intervals of an option, which truncation cannot explain; `largest` when exact."""
     same_choice: float
     """Share of the questions whose first choice is the same."""
     furthest: int

@@ -6,6 +6,7 @@ import sys
 import warnings
 from typing import Any
 
+from calibwrap.cli.masking import masked
 from calibwrap.errors import CalibwrapError
 
 __all__ = ["main"]
@@ -45,6 +46,7 @@ def main() -> None:
 
 
 def _fail(message: str, kind: str, code: int = 1) -> None:
+    message = masked(message, sys.argv[1:])
     if "--json" in sys.argv:
         print(json.dumps({"error": message, "type": kind}, ensure_ascii=False))
     else:
@@ -55,4 +57,4 @@ def _fail(message: str, kind: str, code: int = 1) -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
     """Show calibwrap's own warnings as one line, and leave the libraries' deprecation notices out."""
     if category.__module__.startswith("calibwrap") or not issubclass(category, (DeprecationWarning, FutureWarning)):
-        print(f"Warning: {message}", file=sys.stderr)
+        print(f"Warning: {masked(str(message), sys.argv[1:])}", file=sys.stderr)

@@ -59,15 +59,43 @@ def demo(
 def check(
     spec: Spec,
     settings: Settings = None,
+    against: Annotated[
+        str | None, typer.Option(help="Another model to compare with on the questions of --data, RUNTIME:MODEL.")
+    ] = None,
+    against_settings: Annotated[
+        list[str] | None, typer.Option("--against-set", help="Option for the runtime of --against; repeat it.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Questions to compare on: as for evaluate.")] = None,
+    split: Split = "",
+    limit: Limit = None,
+    seed: Seed = 0,
+    readout: ReadoutName = None,
+    template: TemplateFile = None,
+    calibrator: CalibratorFile = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Exit with code 1 when an option's probability differs by more.", min=0.0)
+    ] = None,
     conformance: Annotated[
         bool, typer.Option("--conformance", help="Also run the conformance checks of adapters; takes minutes on a CPU.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a model can give: capabilities, identity, and which readouts work."""
-    from calibwrap.cli import check as command
+    """Show what a model can give, and whether a readout works; with --against, how far two models differ."""
+    if (against is None) != (data is None):
+        raise typer.BadParameter("--against SPEC and --data FILE belong together.")
+    if against is None or data is None:
+        if readout or template or calibrator or against_settings or tolerance is not None:
+            raise typer.BadParameter("Options of a comparison need --against SPEC and --data FILE.")
+        from calibwrap.cli import check as command
 
-    command.run(spec, settings, conformance, as_json)
+        command.run(spec, settings, conformance, as_json)
+        return
+    from calibwrap.cli import against as comparison
+    from calibwrap.cli.fit import Source
+
+    pair = comparison.Pair(spec, against, settings, against_settings)
+    how = comparison.How(readout, template, calibrator, tolerance)
+    comparison.run(pair, Source(data, split, limit, seed), how, as_json)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,10 +85,26 @@ def _cell(figure: Mapping[str, Any]) -> str:
 
 def print_pairs(title: str, pairs: Mapping[str, object]) -> None:
     """Print a two-column table."""
+    print_rows(title, (), [(name, str(value)) for name, value in pairs.items()])
+
+
+def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; the texts are shown as they are, brackets included."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", show_header=False)
-    for name, value in pairs.items():
-        table.add_row(name, str(value))
+    table = Table(title=title, title_justify="left", show_header=bool(headings))
+    for heading in headings:
+        table.add_column(Text(heading))
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
+
+
+def say_spent(usage: Mapping[str, int]) -> None:
+    """Print what was spent on standard error, where anything is billed."""
+    from calibwrap.report.origins import usage_text
+
+    if usage:
+        say(f"Spent: {usage_text(usage)}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.cli.console import print_figures, print_json, progress_bar, say
+from calibwrap.cli.masking import shown_command
 from calibwrap.cli.report import halves_sentence, section_of, write_page
 from calibwrap.data import load_questions, packaged_model, packaged_models, packaged_sets
 from calibwrap.evaluate import Evaluation, evaluate
@@ -31,7 +32,7 @@ def run(runtime: str, out: Path, questions: int, fresh: bool, as_json: bool) -> 
     sections = [section_of(name, result) for name, result in results.items()]
     told = {s.title: sentences(summary(s.series, s.questions), len(s.questions)) for s in sections}
     title = f"{MODEL} on {' and '.join(SETS)}"
-    page = write_page(out / "report.html", title, sections, results[SETS[0]], "calibwrap " + " ".join(sys.argv[1:]))
+    page = write_page(out / "report.html", title, sections, results[SETS[0]], shown_command(sys.argv[1:]))
     picture = reliability_picture(out / "reliability.png", sections[0])
     metrics = {name: result.metrics() for name, result in results.items()}
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")

@@ -1,14 +1,19 @@
 """`calibwrap evaluate`: a model over a question set; figures, predictions and a report to look at."""
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibwrap.cli.console import print_figures, print_json, progress_bar, say
+from calibwrap.cli.console import print_figures, print_json, progress_bar, say, say_spent
 from calibwrap.cli.fit import Source
-from calibwrap.cli.parts import open_model, open_reference, read_readout
+from calibwrap.cli.masking import shown_command
+from calibwrap.cli.parts import open_model, open_reference, read_readout, resumable
 from calibwrap.cli.report import halves_sentence, section_of, write_page
 from calibwrap.evaluate import evaluate
+
+CACHE = "responses.sqlite"
+"""File in the output folder that keeps paid answers, for runtimes that have any."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,14 @@ def run(
     """Evaluate and print the table of figures."""
     questions = source.questions()
     say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
-    lm = open_model(spec, settings, read_readout(plan.readout, plan.template), calibrator, strict)
-    reference = None if plan.reference is None else open_reference(plan.reference, spec, settings)
-    with progress_bar("questions", as_json) as progress:
+    with ExitStack() as opened, resumable():
+        cache = out / CACHE
+        how = read_readout(plan.readout, plan.template)
+        lm = opened.enter_context(open_model(spec, settings, how, calibrator, strict, cache))
+        reference = None
+        if plan.reference is not None:
+            reference = opened.enter_context(open_reference(plan.reference, spec, settings, cache))
+        progress = opened.enter_context(progress_bar("questions", as_json))
         result = evaluate(
             lm,
             questions,
@@ -52,14 +62,13 @@ def run(
             resume=resume,
             progress=progress,
         )
-    command = "calibwrap " + " ".join(sys.argv[1:])
-    page = write_page(
-        out / "report.html", f"{spec} on {source.data}", [section_of(source.data, result)], result, command
-    )
+    title, section = f"{spec} on {source.data}", section_of(source.data, result)
+    page = write_page(out / "report.html", title, [section], result, shown_command(sys.argv[1:]))
     metrics = result.metrics()
     if as_json:
         print_json({**metrics, "out": str(out), "report": str(page)})
         return
     print_figures(f"{metrics['held_out']} held-out questions of {source.data}, {metrics['readout']}", metrics["series"])
     say(halves_sentence(result))
+    say_spent(result.usage)
     say(f"Report: {page}")

@@ -1,12 +1,13 @@
 """`calibwrap fit`: questions in, one calibrator file out. Journalled beside the file, so that it can be resumed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from calibwrap.base import Calibrator, Readout
 from calibwrap.calibrators import fit_named
 from calibwrap.cli.calibrator_files import check_file_holds, save_calibrator
-from calibwrap.cli.console import print_json, print_pairs, progress_bar, say
+from calibwrap.cli.console import print_json, print_pairs, progress_bar, say, say_spent
 from calibwrap.cli.parts import open_model, open_reference, read_readout, resumable
 from calibwrap.data import load_questions
 from calibwrap.errors import InputError
@@ -64,7 +65,8 @@ def run(
             with open_reference(reference, spec, settings, cache) as other:
                 fitted = _fit_to_reference(lm, scores, questions, method, other, how, out, resume, as_json)
         save_calibrator(fitted.calibrator, out, lm.adapter.fingerprint())
-    _print(fitted.calibrator, out, as_json)
+        usage = lm.adapter.usage()
+    _print(fitted.calibrator, out, usage, as_json)
 
 
 def _fit_to_reference(
@@ -84,10 +86,10 @@ def _fit_to_reference(
         return lm.fitted(method, scores, reference=others, provenance=other.adapter.fingerprint())
 
 
-def _print(calibrator: Calibrator, out: Path, as_json: bool) -> None:
+def _print(calibrator: Calibrator, out: Path, usage: Mapping[str, int], as_json: bool) -> None:
     report = describe(calibrator)
     if as_json:
-        print_json({"file": str(out), **report})
+        print_json({"file": str(out), **report, "usage": dict(usage)})
         return
     shown: dict[str, object] = {}
     wanted = (
@@ -105,3 +107,4 @@ def _print(calibrator: Calibrator, out: Path, as_json: bool) -> None:
     print_pairs(f"Saved to {out}", shown)
     for note in report.get("notes", ()):
         say(note)
+    say_spent(usage)

@@ -1,16 +1,19 @@
 """What several commands read from their options: models, templates, calibrators."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from calibwrap import saving
 from calibwrap.base import Readout
-from calibwrap.errors import InputError
+from calibwrap.cli.calibrator_files import load_calibrator
+from calibwrap.errors import BudgetExceeded, InputError, JournalError
 from calibwrap.questions import Template
 from calibwrap.readouts import find_readout
-from calibwrap.wrap import CalibratedLM, wrap
+from calibwrap.wrap import CalibratedLM, find_adapter, wrap
 
 
 def open_model(
@@ -19,10 +22,17 @@ def open_model(
     readout: Readout | None = None,
     calibrator: Path | None = None,
     strict: bool = False,
+    cache: Path | None = None,
 ) -> CalibratedLM:
-    """Return the wrapped model of a spec, with a saved calibrator if one is named."""
-    saved = None if calibrator is None else saving.load(calibrator)  # before the model, which takes longer to load
-    lm = wrap(spec, **parse_settings(settings or []))
+    """Return the wrapped model of a spec, with a saved calibrator if one is named.
+
+    Paid answers are kept in the file `cache` where the runtime keeps any and the settings name no other.
+    """
+    saved = None if calibrator is None else load_calibrator(calibrator)  # before the model, which takes longer to load
+    options = parse_settings(settings or [])
+    if cache is not None and "cache" not in options and _keeps_answers(spec):
+        options["cache"] = _made(cache)
+    lm = wrap(spec, **options)
     if readout is None:
         return lm if saved is None else lm.with_calibrator(saved, strict=strict)
     if saved is None:
@@ -31,10 +41,42 @@ def open_model(
     return CalibratedLM(lm.adapter, saved, readout)
 
 
-def open_reference(reference: str, spec: str, settings: list[str] | None) -> CalibratedLM:
+def open_reference(reference: str, spec: str, settings: list[str] | None, cache: Path | None = None) -> CalibratedLM:
     """Return the wrapped reference model; on the runtime of `spec`, the same settings hold for it."""
     is_same = reference.partition(":")[0] == spec.partition(":")[0]
-    return open_model(reference, settings if is_same else None)
+    return open_model(reference, settings if is_same else None, cache=cache)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say how to go on when a budget ends a run that keeps a journal.
+
+    Raises:
+        BudgetExceeded: as it came, with that sentence added.
+    """
+    try:
+        yield
+    except BudgetExceeded as error:
+        raise BudgetExceeded(
+            f"{error} What was finished is kept: run the same command with --resume, which asks nothing twice."
+        ) from error
+
+
+def _keeps_answers(spec: str) -> bool:
+    """Return whether the runtime of a spec can keep paid answers in a file."""
+    name, _, target = spec.partition(":")
+    return bool(target) and bool(find_adapter(name).caches)
+
+
+def _made(cache: Path) -> str:
+    """Return the path of a cache file whose folder exists."""
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(
+            f"The folder {cache.parent} cannot be made: {error.strerror}; pass another place to write to."
+        ) from error
+    return str(cache)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -49,8 +91,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for text in settings:
         key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise InputError(f"--set expects KEY=VALUE. Got {text!r}.")
+        if not equals or not key:  # the text itself is not repeated: it may be a key
+            raise InputError(f"--set expects KEY=VALUE. Got {len(text)} characters without a name and an equals sign.")
         try:
             options[key] = json.loads(value)
         except json.JSONDecodeError:

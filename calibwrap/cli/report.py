@@ -14,6 +14,7 @@ from calibwrap.halves import HALVES
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Question
 from calibwrap.report import Section, Series, reliability_picture, write_report
+from calibwrap.report.origins import Origin, usage_text
 from calibwrap.saving import load
 from calibwrap.scores import OptionScores
 from calibwrap.summary import Figure
@@ -69,9 +70,11 @@ def write_page(
     path: Path, title: str, sections: Sequence[Section], result: Evaluation, command: str, notes: Sequence[str] = ()
 ) -> Path:
     """Write report.html and return its path."""
-    provenance = {"Model": result.provenance}
+    provenance: dict[str, Origin] = {"Model": result.provenance}
     if result.reference is not None:
         provenance["Reference"] = result.reference
+    if result.usage:
+        provenance["Spent"] = usage_text(result.usage)
     write_report(path, title, sections, provenance=provenance, command=command, notes=notes)
     return path
 
@@ -107,6 +110,7 @@ def _evaluation(folder: Path, metrics: dict[str, Any], rows: list[dict[str, Any]
         Provenance(**metrics["model"]),
         None if reference is None else Provenance(**reference),
         {name: Figure(**figure) for name, figure in metrics["ece_over_random_halves"].items()},
+        metrics.get("usage", {}),
     )
 
 

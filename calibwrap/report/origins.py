@@ -95,6 +95,25 @@ def _search(fit: FitReport) -> str:
     return "converged" if fit.converged else "did NOT converge: do not trust this fit"
 
 
+_SPENT = {
+    "requests": "{:,} requests",
+    "retries": "{:,} of them repeated",
+    "cached": "{:,} answers from the cache",
+    "prompt_tokens": "{:,} prompt tokens",
+    "completion_tokens": "{:,} completion tokens",
+}
+
+
+def usage_text(usage: Mapping[str, int]) -> str:
+    """Return what was spent, as people say it; empty where nothing is billed.
+
+    >>> usage_text({"requests": 12, "retries": 0, "cached": 3, "prompt_tokens": 4200, "completion_tokens": 12})
+    '12 requests, 3 answers from the cache, 4,200 prompt tokens, 12 completion tokens'
+    """
+    told = (name for name in usage if usage[name] or name == "requests")
+    return ", ".join(_SPENT.get(name, f"{{:,}} {name.replace('_', ' ')}").format(usage[name]) for name in told)
+
+
 Origin = str | Provenance | Mapping[str, str]
 """A fact, or a model: a provenance record, or its fields by name."""
 

@@ -181,7 +181,7 @@ def test_check_shows_capabilities_and_readouts(run: Any) -> None:
     assert found["readouts"]["label:letter-chat"]["works"] is False
     code, out, _ = run("check", "toy:0")
     assert code == 0
-    assert "full_vocabulary" in out
+    assert "the whole vocabulary" in out
 
 
 def test_check_runs_the_conformance_kit(run: Any) -> None:
