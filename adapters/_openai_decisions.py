@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from calibwrap.adapters._openai_failures import Rejected
 from calibwrap.errors import CapabilityError, InputError, ServerError
 from calibwrap.questions import Question
 from calibwrap.scores import Decided
@@ -20,7 +21,6 @@ PATHS: tuple[Path, ...] = ("/decisions", "/systemone")
 """The endpoints, relative to the base URL, in the order in which a new server is asked for them."""
 ABSENT = {404, 405, 501}
 """Statuses that mean: this server, or the model in it, has no such endpoint."""
-MOST_CHOICES: Mapping[str, int] = {"/decisions": 255, "/systemone": 26}
 _NAME = "question"
 
 
@@ -28,15 +28,14 @@ def decision_body(path: Path, model: str, question: Question) -> dict[str, Any]:
     """Return the JSON that asks `question` at `path`: its context is judged, its prompt says what for.
 
     Raises:
-        InputError: fewer options than 2, or more than the endpoint takes.
+        InputError: fewer than 2 options; how many are too many, the server says.
 
     >>> decision_body("/systemone", "m", Question("Which tone?", ["calm", "angry"], context="Hi!"))["questions"]
     {'question': {'type': 'choice', 'instructions': 'Which tone?', 'criteria': {'calm': None, 'angry': None}}}
     """
-    if not 2 <= len(question.options) <= MOST_CHOICES[path]:
+    if len(question.options) < 2:
         raise InputError(
-            f"{path} takes from 2 to {MOST_CHOICES[path]} options. Question {question.id!r} has "
-            f"{len(question.options)}: leave it out, or use readout='label'."
+            f"A decision endpoint chooses among 2 or more options. Question {question.id!r} has one: leave it out."
         )
     asked: dict[str, Any] = {"type": "choice", "instructions": question.prompt}
     if path == "/systemone":
@@ -90,12 +89,12 @@ def find_path(ask: Callable[[Path], Any]) -> tuple[Path, Any]:
     Raises:
         CapabilityError: none of them; the server's last words are chained.
     """
-    refusals: list[ServerError] = []
+    refusals: list[Rejected] = []
     for path in PATHS:
         try:
             return path, ask(path)
-        except ServerError as error:
-            if getattr(error, "status", None) not in ABSENT:
+        except Rejected as error:
+            if error.status not in ABSENT:
                 raise
             refusals.append(error)
     raise CapabilityError(

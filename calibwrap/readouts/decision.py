@@ -99,11 +99,11 @@ def decided_scores(decided: Sequence[Decided], label: str, *, decimals: int | No
     printed = [probability for one in decided for probability in one.probabilities]
     half = 0.5 * 10.0 ** -(decimals or max(map(_decimals, printed), default=1))
     width = max((len(one.probabilities) for one in decided), default=0)
-    rows = np.array([[*one.probabilities, *[np.nan] * (width - len(one.probabilities))] for one in decided])
-    exists = ~np.isnan(rows)
+    rows = np.array([[*one.probabilities, *[0.0] * (width - len(one.probabilities))] for one in decided])
+    exists = np.arange(width) < np.array([len(one.probabilities) for one in decided])[:, None]
     _check(rows, exists, half)
-    scores = OptionScores.from_lists(*_as_lists(rows, half), label, exists)
-    points = np.where(scores.missing, scores.probabilities, np.where(exists, rows, 0.0))
+    scores = OptionScores.from_lists(*_as_lists(rows, exists, half), label, exists)
+    points = np.where(scores.missing, scores.probabilities, rows)
     points /= points.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore"):  # where there is no option
         logprobs = np.log(points)
@@ -116,22 +116,20 @@ def decided_scores(decided: Sequence[Decided], label: str, *, decimals: int | No
     )
 
 
-def _as_lists(rows: Floats, half: float) -> tuple[Floats, Floats, Floats, Floats]:
+def _as_lists(rows: Floats, exists: Bools, half: float) -> tuple[Floats, Floats, Floats, Floats]:
     """Return what is certain of each option, how many halves it hides, and what all, and one half, can have."""
-    printed = np.nan_to_num(rows)
-    zeros = rows == 0.0
+    zeros = exists & (rows == 0.0)
     most = np.full(len(rows), half)
     if half < _EXACT:
-        return printed, zeros.astype(np.float64), zeros.sum(axis=1) * half, most
-    shown = np.maximum(printed - half, 0.0)
+        return rows, zeros.astype(np.float64), zeros.sum(axis=1) * half, most
+    shown = np.maximum(rows - half, 0.0)
     return shown, np.where(zeros, 1.0, 2.0), np.maximum(1.0 - shown.sum(axis=1), 0.0), most
 
 
 def _check(rows: Floats, exists: Bools, half: float) -> None:
     """Return nothing when every row is a distribution over its options, as far as its decimals can tell."""
-    right = np.where(exists, rows >= 0.0, True).all(axis=1) & (np.where(exists, rows, 0.0) > 0.0).any(axis=1)
-    off = np.abs(np.where(exists, rows, 0.0).sum(axis=1) - 1.0)
-    right &= off <= exists.sum(axis=1) * half + _SUM_SLACK
+    right = (rows >= 0.0).all(axis=1) & (rows > 0.0).any(axis=1)  # both are False for NaN
+    right &= np.abs(rows.sum(axis=1) - 1.0) <= exists.sum(axis=1) * half + _SUM_SLACK
     if not right.all():
         row = int(np.argmin(right))
         raise SemanticsMismatch(
