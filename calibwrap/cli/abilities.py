@@ -25,6 +25,9 @@ def abilities(provides: Provides, semantics: str = "raw") -> dict[str, str]:
         "whole answers": "exact log-probability of any text after a prompt"
         if provides.score
         else "no: use readout 'label', which reads one token",
+        "decisions": "probabilities of the options straight from the server"
+        if provides.decides
+        else "no: options are read from tokens",
         "prompts": _prompts(provides),
         "log-probabilities": SEMANTICS.get(semantics, semantics),
         "inside decoding": "yes: sampling can follow a calibrator"

@@ -52,7 +52,8 @@ def _print(found: Mapping[str, Any], told: Mapping[str, str]) -> None:
 
 def _readout_names() -> list[str]:
     continuations = [f"continuation:sum:{name}" for name, t in TEMPLATES.items() if not t.shows_options]
-    return [*continuations, *(f"label:{name}" for name, t in TEMPLATES.items() if t.shows_options)]
+    labels = [f"label:{name}" for name, template in TEMPLATES.items() if template.shows_options]
+    return [*continuations, *labels, "decision"]
 
 
 def _try(lm: CalibratedLM, name: str) -> dict[str, Any]:

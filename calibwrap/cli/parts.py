@@ -10,7 +10,7 @@ from typing import Any
 from calibwrap import saving
 from calibwrap.base import Readout
 from calibwrap.cli.calibrator_files import load_calibrator
-from calibwrap.errors import BudgetExceeded, InputError, JournalError
+from calibwrap.errors import BudgetExceeded, InputError, ServerError
 from calibwrap.questions import Template
 from calibwrap.readouts import find_readout
 from calibwrap.wrap import CalibratedLM, find_adapter, wrap
@@ -31,7 +31,7 @@ def open_model(
     saved = None if calibrator is None else load_calibrator(calibrator)  # before the model, which takes longer to load
     options = parse_settings(settings or [])
     if cache is not None and "cache" not in options and _keeps_answers(spec):
-        options["cache"] = _made(cache)
+        options["cache"] = str(cache)
     lm = wrap(spec, **options)
     if readout is None:
         return lm if saved is None else lm.with_calibrator(saved, strict=strict)
@@ -49,34 +49,27 @@ def open_reference(reference: str, spec: str, settings: list[str] | None, cache:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Say how to go on when a budget ends a run that keeps a journal.
+    """Say how to go on when a budget or a server ends a run that keeps a journal.
 
     Raises:
         BudgetExceeded: as it came, with that sentence added.
+        ServerError: the same, when all retries were in vain.
     """
+    how = "Every finished question is in the journal: the same command with --resume goes on there."
     try:
         yield
     except BudgetExceeded as error:
-        raise BudgetExceeded(
-            f"{error} What was finished is kept: run the same command with --resume, which asks nothing twice."
-        ) from error
+        raise BudgetExceeded(f"{error} {how}") from error
+    except ServerError as error:
+        if type(error) is not ServerError:  # a request that no repeating can mend: the message says what to change
+            raise
+        raise ServerError(f"{error} {how}") from error
 
 
 def _keeps_answers(spec: str) -> bool:
     """Return whether the runtime of a spec can keep paid answers in a file."""
     name, _, target = spec.partition(":")
     return bool(target) and bool(find_adapter(name).caches)
-
-
-def _made(cache: Path) -> str:
-    """Return the path of a cache file whose folder exists."""
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JournalError(
-            f"The folder {cache.parent} cannot be made: {error.strerror}; pass another place to write to."
-        ) from error
-    return str(cache)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

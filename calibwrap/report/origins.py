@@ -96,22 +96,26 @@ def _search(fit: FitReport) -> str:
 
 
 _SPENT = {
-    "requests": "{:,} requests",
-    "retries": "{:,} of them repeated",
-    "cached": "{:,} answers from the cache",
-    "prompt_tokens": "{:,} prompt tokens",
-    "completion_tokens": "{:,} completion tokens",
+    "requests": "request",
+    "cached": "cached answer",
+    "prompt_tokens": "prompt token",
+    "completion_tokens": "completion token",
 }
 
 
 def usage_text(usage: Mapping[str, int]) -> str:
     """Return what was spent, as people say it; empty where nothing is billed.
 
-    >>> usage_text({"requests": 12, "retries": 0, "cached": 3, "prompt_tokens": 4200, "completion_tokens": 12})
-    '12 requests, 3 answers from the cache, 4,200 prompt tokens, 12 completion tokens'
+    >>> usage_text({"requests": 12, "retries": 1, "cached": 0, "prompt_tokens": 4200, "completion_tokens": 12})
+    '12 requests, 1 of them repeated, 4,200 prompt tokens, 12 completion tokens'
     """
-    told = (name for name in usage if usage[name] or name == "requests")
-    return ", ".join(_SPENT.get(name, f"{{:,}} {name.replace('_', ' ')}").format(usage[name]) for name in told)
+    parts = []
+    for name, number in usage.items():
+        if name == "retries" and number:
+            parts.append(f"{number:,} of them repeated")
+        elif number or name == "requests":
+            parts.append(counted(number, _SPENT.get(name, name)))
+    return ", ".join(parts)
 
 
 Origin = str | Provenance | Mapping[str, str]
