@@ -1,0 +1,164 @@
+"""All that a probe of one model on one server has found, and how a person reads it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from calibwrap.adapters._openai_decisions import Path, decision_body, find_path, most_tokens, read_decided
+from calibwrap.adapters._openai_probe import Send, Shown, echo_fault, examine, prefix_mode, told_of_model
+from calibwrap.adapters._openai_replies import Endpoint
+from calibwrap.adapters._openai_requests import Dialect
+from calibwrap.adapters._openai_transport import Rejected, Request
+from calibwrap.errors import CalibwrapError, CapabilityError, LogprobsUnavailable, SemanticsMismatch, ServerError
+from calibwrap.questions import Question
+
+Wanted = Literal["auto", "chat", "completions", "responses"]
+NAMES: Mapping[Endpoint, str] = {"chat": "chat completions", "responses": "Responses", "completions": "completions"}
+_SKY = Question("What is the sky?", ["blue", "green"], context="The sky is blue.")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a server offers for one model."""
+
+    chat: Shown | None
+    """The endpoint for messages; None when none gives log-probabilities."""
+    plain: Shown | None
+    """The endpoint for text as it stands."""
+    faults: Mapping[Endpoint, CalibwrapError] = field(default_factory=dict)
+    """Why an endpoint that was asked cannot be used."""
+    echo: str = "not asked"
+    """Why continuations cannot be scored; empty when they can."""
+    goes_on: bool = False
+    """Whether an answer that is begun (`Chat.prefix`) is gone on with."""
+    repeats_prefix: bool = False
+    """Whether the reply then repeats its beginning."""
+    decisions: Path | None = None
+    """The endpoint that answers questions with probabilities of their options."""
+    owner: str = ""
+    """Who the server says that it is."""
+    context_length: int | None = None
+    """How many tokens fit, where the server tells."""
+
+    @property
+    def shown(self) -> tuple[Shown, ...]:
+        """The endpoints that can be used."""
+        return tuple(one for one in (self.chat, self.plain) if one is not None)
+
+    @property
+    def top(self) -> int:
+        """The longest list that every usable endpoint gives."""
+        return min((one.top for one in self.shown), default=0)
+
+
+def probe(send: Send, model: str, wanted: Wanted, asked: int, extras: bool, server: str) -> Findings:
+    """Return what `server` offers for `model`; some 6 to 10 requests of one token each.
+
+    Raises:
+        LogprobsUnavailable: no endpoint gives log-probabilities.
+        SemanticsMismatch: what it gives are no log-probabilities.
+        ServerError: it offers none of the endpoints, or not this model.
+    """
+    owner, context_length = told_of_model(send, model)
+    faults: dict[Endpoint, CalibwrapError] = {}
+
+    def first_usable(*endpoints: Endpoint) -> Shown | None:
+        for endpoint in endpoints:
+            try:
+                return examine(send, Dialect(model, endpoint, asked, extras), server)
+            except (CapabilityError, Rejected) as error:
+                faults[endpoint] = error
+        return None
+
+    for_chat: dict[Wanted, tuple[Endpoint, ...]] = {
+        "auto": ("chat", "responses"), "chat": ("chat",), "responses": ("responses",), "completions": (),
+    }  # fmt: skip
+    chat = first_usable(*for_chat[wanted])
+    plain = first_usable("completions") if wanted in ("auto", "completions") else None
+    decisions = _decisions(send, model) if wanted == "auto" else None
+    if chat is None and plain is None and decisions is None:
+        raise _nothing(faults, model, server)
+    goes_on, repeats = (False, False) if chat is None else prefix_mode(send, chat, owner)
+    echo = "completions cannot be used" if plain is None else echo_fault(send, plain, server)
+    return Findings(chat, plain, faults, echo, goes_on, repeats, decisions, owner, context_length)
+
+
+def _decisions(send: Send, model: str) -> Path | None:
+    """Return the server's decision endpoint, as an answer from it shows."""
+
+    def ask(path: Path) -> bool:
+        body = decision_body(path, model, _SKY)
+        try:
+            read_decided(send(Request(path, body, most_tokens(body))).body, _SKY)
+        except Rejected as refusal:
+            raise Rejected(str(refusal), status=404) from refusal  # whatever it refuses, it does not decide
+        return True
+
+    try:
+        return find_path(ask)[0]
+    except (CapabilityError, ServerError):
+        return None
+
+
+def _nothing(faults: Mapping[Endpoint, CalibwrapError], model: str, server: str) -> CalibwrapError:
+    """Return the error that says why no endpoint can be used: the most telling one."""
+    for kind in (SemanticsMismatch, LogprobsUnavailable):
+        for fault in faults.values():
+            if isinstance(fault, kind):
+                return fault
+    reasons = "; ".join(f"{NAMES[endpoint]}: {fault}" for endpoint, fault in faults.items())
+    return ServerError(
+        f"{server} offers no endpoint for the model {model!r}. {reasons}. Check the model's name and 'base_url'; a "
+        "model that was retired needs another one, and a calibrator fitted for that."
+    )
+
+
+def described(findings: Findings) -> dict[str, str]:
+    """Return what was found as question -> finding, for people."""
+    usable = {one.dialect.endpoint: f"{NAMES[one.dialect.endpoint]} ({one.top} listed)" for one in findings.shown}
+    not_usable = [f"{NAMES[name]}: {_brief(fault)}" for name, fault in findings.faults.items()]
+    return {
+        "Endpoints": ", ".join(usable.values()) or "none with log-probabilities",
+        "Not usable": "; ".join(not_usable) or "none of those asked",
+        "Server": findings.owner or "does not say what it is",
+        "Log-probabilities": _each(findings, lambda one: f"there, the {one.top} most probable tokens"),
+        "Sampling temperature": _each(findings, _temperature),
+        "Token ids": _each(findings, lambda one: "listed" if one.ids else "not listed; tokens are told apart by text"),
+        "Token bytes": _each(findings, lambda one: "listed" if one.data else "not listed; taken from the text"),
+        "Largest listed mass": _each(findings, lambda one: f"{one.mass:.4f}"),
+        "Refused settings": _each(findings, lambda one: ", ".join(sorted(one.dialect.refused)) or "none"),
+        "Thoughts before the answer": _each(findings, _thoughts),
+        "Plain text": "as it stands" if findings.plain else "becomes a user's message",
+        "Beginning of an answer": "gone on with" if findings.goes_on else "cannot be given",
+        "Continuations": "scored, checked against an answer" if not findings.echo else f"not scored: {findings.echo}",
+        "Decision endpoint": findings.decisions or "none",
+        "Context length": str(findings.context_length or "not told"),
+        "Version": _each(findings, lambda one: one.fingerprint or "not told"),
+    }
+
+
+def _each(findings: Findings, say: Callable[[Shown], str]) -> str:
+    """Return one text where all endpoints agree, else one for each."""
+    texts = {NAMES[one.dialect.endpoint]: say(one) for one in findings.shown}
+    if len(set(texts.values())) <= 1:
+        return next(iter(texts.values()), "no endpoint to ask")
+    return "; ".join(f"{name}: {text}" for name, text in texts.items())
+
+
+def _temperature(one: Shown) -> str:
+    if not one.free_temperature:
+        return "cannot be set; everything is at 1"
+    if one.semantics == "raw":
+        return "does not change them: they are the model's own"
+    if one.semantics == "cannot be told":
+        return f"cannot be told (spread {one.spread:.3g}); drawn at temperature 1 only"
+    return "changes them: right at temperature 1, the only one that is used"
+
+
+def _thoughts(one: Shown) -> str:
+    return "switched off by request" if one.dialect.thinking_off else "none seen"
+
+
+def _brief(fault: CalibwrapError) -> str:
+    text = str(fault)
+    return text if len(text) <= 160 else text[:157] + "..."
