@@ -3,7 +3,7 @@
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from calibwrap.adapters._shared import cut_at_stop, hash_texts
 from calibwrap.adapters._tokenizer import Reader
@@ -73,7 +73,11 @@ def _completion(
     ids = [int(token) for token in output.token_ids]
     ended = output.finish_reason == "stop" and ids[-1] in ends
     text, found = cut_at_stop(reader.text(ids[:-1] if ended else ids), sampling.stop)
-    if isinstance(output.stop_reason, str) and not found:
+    if found:  # vLLM holds back what may yet become a character, and so may notice a stop text a token late
+        lengths = range(1, len(ids) + 1)
+        ids = ids[: next(length for length in lengths if cut_at_stop(reader.text(ids[:length]), sampling.stop)[1])]
+    elif isinstance(output.stop_reason, str):
         text = output.text  # the stop text begins with a space that decoding these ids alone drops
-    scores = token_scores(output.logprobs, ids, settings["logprobs"], vocabulary)
-    return Completion(text, scores, output.finish_reason, settings)
+    scores = token_scores(output.logprobs[: len(ids)], ids, settings["logprobs"], vocabulary)
+    finish: Literal["stop", "length"] = "stop" if found else output.finish_reason
+    return Completion(text, scores, finish, settings)

@@ -33,8 +33,9 @@ def to_text(calibrator: Calibrator) -> str:
     >>> from_text(to_text(Temperature(0.1 + 0.2, level="token"))).value
     0.30000000000000004
     """
+    numbers = _encoded(calibrator)
     try:
-        return json.dumps(_encoded(calibrator), allow_nan=False)
+        return json.dumps(numbers, allow_nan=False)
     except ValueError as error:
         raise InputError(f"A calibrator with NaN or infinity inside cannot steer: {error}.") from error
 

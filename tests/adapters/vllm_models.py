@@ -3,10 +3,12 @@
 import atexit
 import functools
 import importlib.util
+import json
 import os
 import shutil
 import sys
 import tempfile
+import types
 import warnings
 from pathlib import Path
 
@@ -65,24 +67,34 @@ def folder():
     path = Path(tempfile.mkdtemp(prefix="calibwrap-vllm-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     own = transformers()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Transformers complains of the hostile settings, as it should
-        own.model.save_pretrained(path)
-        own.tokenizer.save_pretrained(path)
-    import json
-
+    own.model.save_pretrained(path)
+    own.tokenizer.save_pretrained(path)
     config = path / "generation_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **HOSTILE}))
     return path
 
 
-@functools.cache
 def shared_adapter():
-    """The adapter that all tests share; tests leave it as it is, and `close` is called when the session ends."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # other packages' deprecations while vLLM is imported
-        from calibwrap.adapters.vllm_engine import VLLM
+    """The adapter that all tests share; tests leave it as it is, and it is closed when the session ends.
 
-        adapter = VLLM.load(str(folder()), **OPTIONS)
-    atexit.register(adapter.close)
-    return adapter
+    This file is imported under several names, and the engine must be one: it is kept beside the modules.
+    """
+    session = sys.modules.setdefault("calibwrap_vllm_session", types.ModuleType("calibwrap_vllm_session"))
+    if "adapter" not in vars(session):
+        session.folder = folder()
+        session.adapter = quietly(lambda: vllm_class().load(str(session.folder), **OPTIONS))
+        atexit.register(session.adapter.close)
+    return session.adapter
+
+
+def vllm_class():
+    from calibwrap.adapters.vllm_engine import VLLM
+
+    return VLLM
+
+
+def quietly(make):
+    """Return what `make` returns; other packages' deprecations while vLLM is imported are theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make()

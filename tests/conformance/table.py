@@ -69,6 +69,12 @@ def llamacpp(folder, vocabulary, **options):
     return LlamaCpp.load(str(file.path), **SINGLE_THREAD)
 
 
+def vllm():
+    """The vLLM adapter around the engine that all tests share; handed in, it stays open."""
+    shared = tiny("vllm_models").shared_adapter()
+    return type(shared)(shared.llm)
+
+
 ADAPTERS = [
     Entry("toy", lambda _: ToyAdapter()),
     Entry("toy-sharp", lambda _: ToyAdapter(ToyModel.random(3).sharpened(2.0))),
@@ -81,6 +87,7 @@ ADAPTERS = [
     Entry("hf-mamba", lambda _: transformers("mamba"), {"draws": 200}),
     Entry("llama-cpp-bos", lambda folder: llamacpp(folder, "byte_fallback", add_bos=True)),
     Entry("llama-cpp-no-bos", lambda folder: llamacpp(folder, "byte_pairs", add_bos=False, seed=1)),
+    Entry("vllm", lambda _: vllm(), {"draws": 200}),
 ]
 """Made with a folder for files."""
 
