@@ -21,7 +21,8 @@ class Decision(Readout):
     """One request a question, the prompt being the server's: p(option) is what the endpoint says.
 
     A probability that is printed as 0 is a rounded number, never -inf: the option counts as missing, with half a unit
-    of the last decimal as its upper bound (see `decided_scores`). Every other value is taken as it is printed.
+    of the last decimal as its upper bound. Values of fewer than six decimals have bounds of the same kind
+    (see `decided_scores`).
 
     >>> Decision().label
     'decision'
@@ -80,9 +81,10 @@ def decided_scores(decided: Sequence[Decided], label: str, *, decimals: int | No
     """Return the scores (N, K) of what a decision endpoint printed, with bounds for what rounding hides.
 
     Let h be half a unit of the last decimal: a printed p stands for something between p - h and p + h, and a printed
-    0 for something between 0 and h. The first is kept in the bounds as an option that shows p - h and hides 2 h, the
-    second as one that is missing. From six decimals on, values other than 0 are taken as exact: single-precision
-    arithmetic on the server is no better.
+    0 for something between 0 and h. The first becomes an option that shows p - h, its point value before they are
+    normalised, and hides 2 h; the second is missing and hides h. So every true value, tempered or not, lies inside
+    its bounds. From six decimals on, values other than 0 are taken as exact: single-precision arithmetic on the
+    server is no better.
 
     Args:
         decided: What was said of each question.
@@ -94,7 +96,7 @@ def decided_scores(decided: Sequence[Decided], label: str, *, decimals: int | No
 
     >>> s = decided_scores([Decided((0.98, 0.02, 0.0))], "decision")
     >>> s.probabilities.round(4).tolist(), s.lower.round(3).tolist(), s.upper.round(3).tolist(), s.n_missing.tolist()
-    ([[0.9775, 0.0199, 0.0025]], [[0.975, 0.015, 0.0]], [[0.985, 0.025, 0.005]], [1])
+    ([[0.9824, 0.0151, 0.0025]], [[0.975, 0.015, 0.0]], [[0.985, 0.025, 0.005]], [1])
     """
     printed = [probability for one in decided for probability in one.probabilities]
     half = 0.5 * 10.0 ** -(decimals or max(map(_decimals, printed), default=1))
@@ -103,17 +105,7 @@ def decided_scores(decided: Sequence[Decided], label: str, *, decimals: int | No
     exists = np.arange(width) < np.array([len(one.probabilities) for one in decided])[:, None]
     _check(rows, exists, half)
     scores = OptionScores.from_lists(*_as_lists(rows, exists, half), label, exists)
-    points = np.where(scores.missing, scores.probabilities, rows)
-    points /= points.sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore"):  # where there is no option
-        logprobs = np.log(points)
-    return replace(
-        scores,
-        logprobs=logprobs,
-        label_mass=np.array([one.label_mass for one in decided]),
-        lower=np.minimum(scores.lower, points),
-        upper=np.maximum(scores.upper, points),
-    )
+    return replace(scores, label_mass=np.array([one.label_mass for one in decided]))
 
 
 def _as_lists(rows: Floats, exists: Bools, half: float) -> tuple[Floats, Floats, Floats, Floats]:
