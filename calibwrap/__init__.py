@@ -23,12 +23,20 @@ from calibwrap.calibrators import (
     fit_vector_scaling,
 )
 from calibwrap.capabilities import Needs, Provides
-from calibwrap.decoders import Greedy
+from calibwrap.decoders import (
+    BestOfN,
+    ConfidenceAtK,
+    ConfidenceWeightedVote,
+    Greedy,
+    MajorityVote,
+    MeanPosterior,
+)
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Chat, Question, Template
 from calibwrap.readouts import Continuation, Decision, Label
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores
+from calibwrap.traces import AnswerRule
 from calibwrap.wrap import CalibratedLM, wrap
 
 if TYPE_CHECKING:
@@ -41,10 +49,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapter",
     "Answer",
+    "AnswerRule",
+    "BestOfN",
     "CalibratedLM",
     "Calibrator",
     "Chat",
     "Completion",
+    "ConfidenceAtK",
+    "ConfidenceWeightedVote",
     "Continuation",
     "Decision",
     "Decoder",
@@ -52,7 +64,9 @@ __all__ = [
     "Greedy",
     "Identity",
     "Label",
+    "MajorityVote",
     "MatrixScaling",
+    "MeanPosterior",
     "Needs",
     "OptionScores",
     "Provenance",

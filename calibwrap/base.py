@@ -19,6 +19,7 @@ from calibwrap.errors import CapabilityError, InputError
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Prompt, Question
 from calibwrap.scores import Decided, Floats, OptionScores, TokenScores, checked_logits, log_softmax
+from calibwrap.traces import AnswerRule
 
 Level = Literal["option", "token", "confidence"]
 
@@ -39,6 +40,8 @@ class Sampling:
     """Texts that end a completion; they are not part of it."""
     top: int | None = 0
     """Listed tokens a position: 0 the drawn one only, None the whole vocabulary."""
+    answer: AnswerRule | None = None
+    """How a completion names its answer; whoever drives the decoder then fills `Completion.labels`."""
 
     def __post_init__(self) -> None:
         """Check the fields once."""
@@ -62,6 +65,8 @@ class Completion:
     """Whether the model (or a stop text) ended it, or `max_tokens` did."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The sampling settings that were really in force, calibrator's temperature included."""
+    labels: OptionScores | None = None
+    """One row, over the labels, where the answer is named; None when none was asked for or none could be read."""
 
 
 class Adapter(ABC):
@@ -198,9 +203,7 @@ class Calibrator(ABC):
 
     def _on_options(self, scores: OptionScores) -> OptionScores:
         logprobs = log_softmax(self.logits(scores.logprobs))
-        if scores.is_exact:
-            return replace(scores, logprobs=logprobs, lower=np.exp(logprobs), upper=np.exp(logprobs))
-        lower, upper = self.bounds(scores)
+        lower, upper = (np.exp(logprobs),) * 2 if scores.is_exact else self.bounds(scores)
         return replace(scores, logprobs=logprobs, lower=lower, upper=upper)
 
     def _on_tokens(self, scores: TokenScores) -> TokenScores:
@@ -227,9 +230,11 @@ class Answer:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     """Probability of each option, where there are options."""
     candidates: tuple[Completion, ...] = ()
-    """The completions that a decoder chose from."""
+    """The completions that a decoder chose from: all that were drawn."""
     calibrated_by: str = "identity"
-    """Kind of the calibrator; "identity" is the model's own confidence."""
+    """Kind of the calibrator; "identity" is the model's own confidence, "none" a number that no calibrator touched."""
+    unparsed: int = 0
+    """How many candidates named no answer that could be read; they had no vote."""
 
 
 Flow = Generator[Sampling, Sequence[Completion], Answer]

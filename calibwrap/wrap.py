@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from calibwrap import saving
-from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
+from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
 from calibwrap.calibrators import Identity, fit_named
 from calibwrap.capabilities import Provides, check_needs
 from calibwrap.decoders import Greedy
-from calibwrap.errors import CalibrationWarning, CapabilityError, InputError, QuestionError
+from calibwrap.decoders.reading import completed, signed
+from calibwrap.errors import CalibrationWarning, InputError, QuestionError
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Prompt, Question
 from calibwrap.readouts import Continuation, find_readout
@@ -184,37 +185,28 @@ class CalibratedLM:
     def batch(self, prompts: Sequence[Prompt], decoder: Decoder | None = None) -> list[Answer]:
         """Return one answer a prompt; all flows run in lock-step, one adapter call a round for equal requests.
 
+        A calibrator of options calibrates the labels of traces, one of tokens what was read at each position.
+
         Raises:
-            CapabilityError: the calibrator maps options, and free text has none.
+            CapabilityError: the backend cannot give what the decoder needs, or the calibrator maps options and the
+                decoder reads no labels.
         """
         decoder = Greedy() if decoder is None else decoder
         check_needs(type(decoder).__name__, decoder.needs, self.adapter.name, self.adapter.provides)
-        if self.calibrator.level == "option" and self.calibrator.kind != "identity":
-            raise CapabilityError(
-                f"The calibrator '{self.calibrator.kind}' maps probabilities of options, and free text has none: use "
-                "choose(...) with options, or a calibrator of level 'token'."
-            )
         flows = [decoder.flow() for _ in prompts]
         asked = {index: next(flow) for index, flow in enumerate(flows)}
         answers: dict[int, Answer] = {}
         while asked:
             for sampling in list(dict.fromkeys(asked.values())):
                 indices = [index for index, request in asked.items() if request == sampling]
-                drawn = self._complete([prompts[index] for index in indices], sampling)
+                drawn = completed(self.adapter, [prompts[index] for index in indices], sampling, self.calibrator)
                 for index, completions in zip(indices, drawn, strict=True):
                     try:
                         asked[index] = flows[index].send(completions)
                     except StopIteration as end:
                         del asked[index]
-                        answers[index] = replace(end.value, calibrated_by=self.calibrator.kind)
+                        answers[index] = signed(end.value, self.calibrator)
         return [answers[index] for index in range(len(prompts))]
-
-    def _complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """Return completions whose scores are calibrated; a token-level map needs, and gets, the whole vocabulary."""
-        if self.calibrator.level != "token":
-            return self.adapter.generate(prompts, sampling)
-        drawn = self.adapter.generate(prompts, replace(sampling, top=None))
-        return [[replace(one, scores=self.calibrator(one.scores)) for one in many] for many in drawn]
 
     def with_calibrator(self, calibrator: Calibrator, strict: bool = False) -> "CalibratedLM":
         """Return this model with a calibrator, such as a loaded one, read the way it was fitted.

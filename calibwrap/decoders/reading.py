@@ -1,0 +1,129 @@
+"""What a driver does for one request of a decoder: draw, calibrate, and read the labels that traces name."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from calibwrap.base import Adapter, Answer, Calibrator, Completion, Sampling
+from calibwrap.errors import CalibrationWarning, CapabilityError
+from calibwrap.questions import Prompt
+from calibwrap.readouts._forms import listed_bytes, longest_list, scores_of_lists, surface_forms
+from calibwrap.scores import OptionScores, TokenScores
+from calibwrap.traces import AnswerRule, Named
+
+
+def completed(
+    adapter: Adapter, prompts: Sequence[Prompt], sampling: Sampling, calibrator: Calibrator
+) -> list[list[Completion]]:
+    """Return the completions of each prompt that a decoder asked for, calibrated.
+
+    A calibrator of level "token" maps the scores of every position; it needs, and gets, the whole vocabulary. Where
+    `sampling.answer` is set, `Completion.labels` holds the label probabilities at the position where the trace names
+    its answer, read from the adapter's longest list, and a calibrator of level "option" maps them.
+
+    Raises:
+        CapabilityError: the backend cannot show labels in a trace, or the calibrator maps options and none are read;
+            both are raised before any model call.
+    """
+    if sampling.answer is None and calibrator.level == "option" and calibrator.kind != "identity":
+        raise CapabilityError(
+            f"The calibrator '{calibrator.kind}' maps probabilities of options, and free text has none: use "
+            "choose(...) with options, a decoder that reads labels, such as ConfidenceAtK, or a calibrator of level "
+            "'token'."
+        )
+    if sampling.answer is not None:
+        _check_readable(adapter)
+        sampling = replace(sampling, top=longest_list(adapter.provides))
+    if calibrator.level != "token":
+        drawn = adapter.generate(prompts, replace(sampling, answer=None))
+    else:
+        raw = adapter.generate(prompts, replace(sampling, answer=None, top=None))
+        drawn = [[replace(one, scores=calibrator(one.scores)) for one in many] for many in raw]
+    return drawn if sampling.answer is None else with_labels(adapter, drawn, sampling.answer, calibrator)
+
+
+def signed(answer: Answer, calibrator: Calibrator) -> Answer:
+    """Return an answer that says which calibrator was at work, unless its decoder has said so itself.
+
+    >>> from calibwrap.calibrators import Temperature
+    >>> signed(Answer("A", 0.5, (0.5, 0.5)), Temperature(2.0)).calibrated_by
+    'temperature'
+    """
+    return replace(answer, calibrated_by=calibrator.kind) if answer.calibrated_by == "identity" else answer
+
+
+def with_labels(
+    adapter: Adapter, drawn: Sequence[Sequence[Completion]], rule: AnswerRule, calibrator: Calibrator | None = None
+) -> list[list[Completion]]:
+    """Return the completions with `labels` filled where `rule` finds an answer, mapped by an option-level calibrator.
+
+    The forms that count for a label are those of the label readout and the one in which the trace's own label was
+    drawn, each as one token. What the list does not show widens the bounds.
+    """
+    every = [completion for many in drawn for completion in many]
+    found = _named(adapter, every, rule)
+    if any(named is not None and named.first < named.last for named in found):
+        warnings.warn(
+            f"Traces name their answer in several tokens, and those have no vote: choose labels of one token each in "
+            f"place of {rule.labels}, such as letters.",
+            CalibrationWarning,
+            stacklevel=2,
+        )
+    whole = [index for index, named in enumerate(found) if named is not None and named.first == named.last]
+    places = [(every[index].scores, named) for index in whole if (named := found[index]) is not None]
+    rows = _read(adapter, places, rule) if places else None
+    if rows is not None and calibrator is not None and calibrator.level == "option":
+        rows = calibrator(rows)
+    at = {index: row for row, index in enumerate(whole)}
+    filled = iter(
+        replace(one, labels=rows.take([at[index]]) if rows is not None and index in at else None)
+        for index, one in enumerate(every)
+    )
+    return [[next(filled) for _ in many] for many in drawn]
+
+
+def _check_readable(adapter: Adapter) -> None:
+    """Return nothing when lists with the bytes of their tokens can be had at every drawn position."""
+    provides = adapter.provides
+    if not provides.token_bytes or provides.top == 0:
+        raise CapabilityError(
+            f"Labels in traces are read from lists of the most probable tokens and their bytes, and the backend "
+            f"'{adapter.name}' has top={provides.top} and token_bytes={provides.token_bytes}: use a backend that "
+            "lists log-probabilities, or Greedy, which needs none."
+        )
+
+
+def _named(adapter: Adapter, completions: Sequence[Completion], rule: AnswerRule) -> list[Named | None]:
+    """Return where each completion names its answer; the bytes of each token are asked for once."""
+    drawn = [[] if one.scores.chosen is None else one.scores.chosen.tolist() for one in completions]
+    unique = list(dict.fromkeys(token for tokens in drawn for token in tokens))
+    known = dict(zip(unique, adapter.token_bytes(unique), strict=True))
+    pairs = zip(completions, drawn, strict=True)
+    return [rule.named_by([known[token] for token in tokens], one.text) for one, tokens in pairs]
+
+
+def _read(adapter: Adapter, places: Sequence[tuple[TokenScores, Named]], rule: AnswerRule) -> OptionScores:
+    """Return one row of label scores for each place."""
+    rows = [_position(scores, named.first) for scores, named in places]
+    keys = [[_forms(label, named) for label in rule.labels] for _, named in places]
+    return scores_of_lists(keys, listed_bytes(adapter, rows), rows, rule.readout)
+
+
+def _forms(label: str, named: Named) -> list[bytes]:
+    """Return the bytes of the tokens that mean `label`: written as the drawn label was, and as the readout's forms."""
+    own = named.before + label.encode() + named.after
+    return list(dict.fromkeys((own, *(form.encode() for form in surface_forms(" ", label)))))
+
+
+def _position(scores: TokenScores, position: int) -> TokenScores:
+    """Return one position's list, with the drawn token added where it lies below the listed ones."""
+    here = slice(position, position + 1)
+    if scores.ids is None:
+        return TokenScores(scores.logprobs[here])
+    ids, logprobs, tail = scores.ids[here], scores.logprobs[here], scores.log_tail[here]
+    if scores.chosen is not None and scores.chosen_logprob is not None and scores.chosen[position] not in ids:
+        ids, logprobs = np.append(ids, [scores.chosen[here]], 1), np.append(logprobs, [scores.chosen_logprob[here]], 1)
+        tail = None  # type: ignore[assignment]  # worked out anew
+    return TokenScores(logprobs, ids=ids, log_tail=tail, log_cut=scores.log_cut[here])
