@@ -1,7 +1,6 @@
 """What a run may spend: requests and tokens, reserved before they are sent and settled when they are answered."""
 
 import threading
-from collections.abc import Callable
 
 from calibwrap.adapters._openai_workers import Stopped
 from calibwrap.errors import BudgetExceeded, InputError
@@ -25,15 +24,12 @@ class Budget:
     tokens: int
     """Tokens spent so far."""
 
-    def __init__(
-        self, max_requests: int | None = None, max_tokens: int | None = None, advice: Callable[[], str] = str
-    ) -> None:
+    def __init__(self, max_requests: int | None = None, max_tokens: int | None = None) -> None:
         """Begin with nothing spent.
 
         Args:
             max_requests: most requests; None for no limit.
             max_tokens: most tokens, prompts and answers together; None for no limit.
-            advice: gives the end of an error's text: what is kept, and how to go on.
 
         Raises:
             InputError: a limit is negative.
@@ -45,7 +41,6 @@ class Budget:
         self.tokens = 0
         self._max_requests = max_requests
         self._max_tokens = max_tokens
-        self._advice = advice
         self._reserved = 0
         self._open = 0
         self._changed = threading.Condition()
@@ -63,7 +58,7 @@ class Budget:
         with self._changed:
             while not self._fits(tokens):
                 if not self._open or self._no_request_left():
-                    raise BudgetExceeded(f"{self._sentence(tokens)} {self._advice()}".strip())
+                    raise BudgetExceeded(self._sentence(tokens))
                 self._changed.wait(_LOOK_SECONDS)
                 if stop is not None and stop.is_set():
                     raise Stopped

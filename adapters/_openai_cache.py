@@ -34,7 +34,6 @@ _TABLES = (
         target TEXT NOT NULL, system_fingerprint TEXT NOT NULL, model TEXT NOT NULL,
         first_seen REAL NOT NULL, last_asked REAL NOT NULL, PRIMARY KEY (target, system_fingerprint, model))""",
     f"PRAGMA application_id = {_APPLICATION}",
-    f"PRAGMA user_version = {VERSION}",
 )
 # A version is in force when it is the last that appeared, or was met again by a request sent after that one appeared
 # (servers that run several versions side by side keep them all).
@@ -200,10 +199,11 @@ class Cache:
     def _make(self) -> None:
         if not self._is_ready():
             self._connection.execute("PRAGMA journal_mode = WAL")
-        with self._transaction():  # also finds a file that cannot be written, before anything is paid for
-            if not self._is_ready():
-                for statement in _TABLES:
-                    self._connection.execute(statement)
+        with self._transaction():
+            for statement in () if self._is_ready() else _TABLES:
+                self._connection.execute(statement)
+            # A file that cannot be written is found by writing, before anything is paid for.
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def _is_ready(self) -> bool:
         """Return whether the tables are there; false for a new file."""

@@ -23,7 +23,7 @@ _MASK = "[secret]"
 class Redactor:
     """Takes a client's secrets out of texts.
 
-    Its key is read anew for each text, because a client may renew it.
+    The key is read anew for each text, because a client may renew it.
     """
 
     def __init__(self, client: "openai.OpenAI") -> None:
@@ -31,12 +31,11 @@ class Redactor:
         self._client = client
         url = urlsplit(str(client.base_url))
         named = (*_named_secrets(client.default_headers), *_named_secrets(client.default_query))
-        self._fixed = tuple(value for value in (*named, url.password or "", *_values(url.query)) if value)
+        self._fixed = (*named, url.password or "", *_values(url.query), self._key())
 
     def exact(self, text: str) -> str:
         """Return `text` without the secrets themselves; for answers, which may speak of keys in general."""
-        key = self._client.api_key
-        found = {value for value in (*self._fixed, key if isinstance(key, str) else "") if len(value) >= _SHORTEST}
+        found = {value for value in (*self._fixed, self._key()) if len(value) >= _SHORTEST}
         for secret in sorted(found, key=len, reverse=True):
             text = text.replace(secret, _MASK)
         return text
@@ -44,6 +43,10 @@ class Redactor:
     def message(self, text: str) -> str:
         """Return `text` without the secrets and without what looks like one; for errors and logs."""
         return _LOOKS_SECRET.sub(_MASK, self.exact(text))
+
+    def _key(self) -> str:
+        """Return the client's key; empty where something else gives it."""
+        return self._client.api_key if isinstance(self._client.api_key, str) else ""
 
 
 def public_url(url: str) -> str:

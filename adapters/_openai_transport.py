@@ -29,7 +29,7 @@ from calibwrap.adapters._openai_failures import (
 )
 from calibwrap.adapters._openai_secrets import Redactor, public_url
 from calibwrap.adapters._openai_workers import Stopped, Workers
-from calibwrap.errors import CalibrationWarning, InputError, ServerError, need
+from calibwrap.errors import BudgetExceeded, CalibrationWarning, InputError, ServerError, need
 
 if TYPE_CHECKING:
     import openai
@@ -126,13 +126,14 @@ class Transport:
         self._max_retries = max_retries
         self._keeps = cache is not None
         self._cache = Cache(cache)
-        self._budget = Budget(max_requests, max_tokens, self._kept)
+        self._budget = Budget(max_requests, max_tokens)
         self._workers = Workers(max_concurrency)
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("retries", "cached", "prompt_tokens", "completion_tokens"), 0)
         self._changes: dict[str, str] = {}
         self._warned: set[str] = set()
         self._reached = False
+        self._answers = 0
         self._jitter = random.Random()
 
     def send(self, requests: Sequence[Request]) -> list[Reply]:
@@ -154,6 +155,10 @@ class Transport:
         unique = [job for index, job in enumerate(jobs) if first[job.key] == index]
         try:
             replies = dict(zip((job.key for job in unique), self._workers.run(self._answer, unique), strict=True))
+        except (BudgetExceeded, ServerError) as error:
+            if not isinstance(error, Rejected):  # only now has all come that was on its way, and can be counted
+                error.args = (f"{error}{self._kept()}",)
+            raise
         finally:
             self._warn_of_changes()
         self._count(cached=len(jobs) - len(unique))
@@ -215,8 +220,10 @@ class Transport:
         if isinstance(result, Failure):
             self._reached = self._reached or result.reached
             return result
-        self._reached = True
         body, text, headers = result
+        with self._lock:
+            self._reached = True
+            self._answers += 1
         self._keep(job, body, text, sent)
         return Reply(body, cached=False, headers=headers)
 
@@ -287,7 +294,7 @@ class Transport:
         if failure.wait_seconds is not None and failure.wait_seconds > LONGEST_WAIT_SECONDS:
             raise ServerError(
                 f"{where} asks to wait {failure.wait_seconds:.0f} s, and {LONGEST_WAIT_SECONDS:.0f} s is the longest "
-                f"wait ({told}). Run again after that time. {self._kept()}"
+                f"wait ({told}). Run again after that time."
             ) from failure.cause
         if not (failure.reached or self._reached) and attempt >= min(_UNREACHED_RETRIES, self._max_retries):
             raise ServerError(
@@ -296,7 +303,7 @@ class Transport:
         if attempt >= self._max_retries:
             raise ServerError(
                 f"{where} gave no usable answer in {attempt + 1} attempts; the last: {told}. Run again when the server "
-                f"is well. {self._kept()}"
+                "is well."
             ) from failure.cause
 
     def _wait(self, job: _Job, failure: Failure, attempt: int, stop: threading.Event) -> None:
@@ -316,13 +323,14 @@ class Transport:
                 self._counts[name] += number
 
     def _kept(self) -> str:
-        """Return what is kept and how to go on, in one sentence."""
-        if not self._keeps:
-            return "No cache was given: with cache=FILE the answers that came are kept, and are not paid for again."
-        return (
-            f"{len(self._cache)} answers are kept in {self._cache.path}; run again with the same cache (and a larger "
-            "budget, where that is what ended it) and only what is missing is asked."
-        )
+        """Return what is kept and how to go on, as the end of an error's text; empty when no answer came yet."""
+        if self._keeps and (kept := len(self._cache)):
+            return (
+                f" {kept} answers are kept in {self._cache.path}: with that cache only what is missing is asked again."
+            )
+        if self._answers and not self._keeps:
+            return f" The {self._answers} answers that came are not kept: pass cache=FILE, and none is paid for twice."
+        return ""
 
     def _warn_of_changes(self) -> None:
         """Warn once of each model that changed; from the caller's thread, where warnings are looked for."""
