@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from calibwrap.adapters._shared import hash_texts, split_joint
+from calibwrap.adapters._shared import split_joint
+from calibwrap.adapters._vocabulary_hash import hash_vocabulary
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.questions import Chat, Prompt
 
@@ -67,8 +68,7 @@ class Reader:
 
     def hash(self) -> str:
         """Return a hash of the real tokens with their ids; rows that pad a model's vocabulary have none."""
-        pairs = sorted((index, token) for token, index in self.tokenizer.get_vocab().items())
-        return hash_texts(f"{index} {token}" for index, token in pairs)
+        return hash_vocabulary((index, token) for token, index in self.tokenizer.get_vocab().items())
 
     def _render(self, chat: Chat) -> str:
         from jinja2.exceptions import TemplateError

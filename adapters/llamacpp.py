@@ -19,6 +19,7 @@ from calibwrap.adapters._llamacpp_scores import drawer, given_scores, joined, to
 from calibwrap.adapters._llamacpp_steering import check_token_level, logits_processor
 from calibwrap.adapters._llamacpp_vocabulary import Vocabulary
 from calibwrap.adapters._shared import check_length, check_prompts, cut_at_stop, hash_texts, split_joint
+from calibwrap.adapters._vocabulary_hash import hash_vocabulary
 from calibwrap.base import Adapter, Calibrator, Completion, Sampling
 from calibwrap.capabilities import Provides, check_needs
 from calibwrap.errors import InputError, ModelError, need
@@ -194,7 +195,7 @@ class LlamaCpp(Adapter):
             model=path.name,
             revision=file_hash(path),
             dtype=number_format(self.llama, self._engine.api),
-            tokenizer=hash_texts(f"{token} {text}" for token, text in enumerate(self._vocabulary.entries())),
+            tokenizer=hash_vocabulary(enumerate(self._vocabulary.entries())),
             template=hash_texts([template]) if template else "",
         )
 

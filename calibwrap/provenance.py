@@ -59,10 +59,12 @@ class Provenance:
         about each other, since each runtime has files of its own; number formats, tokenizers and templates do. What a
         side does not tell is no difference, and no proof either.
 
-        >>> here = Provenance("hf", "tiny", "a" * 64, "float32", "t0", "c0")
-        >>> here.verdict(Provenance("llama-cpp", "tiny.gguf", "b" * 64, "F32, kv F16/F16", "t0", "c0")).summary
+        >>> from dataclasses import replace
+        >>> here = Provenance("hf", "tiny", "a" * 64, "float32", "1" * 16, "2" * 16)
+        >>> there = replace(here, runtime="llama-cpp", model="tiny.gguf", revision="b" * 64, dtype="F32, kv F16/F16")
+        >>> here.verdict(there).summary
         'same tokenizer and template on another runtime: check with --against'
-        >>> here.verdict(Provenance("llama-cpp", "tiny.gguf", "b" * 64, "Q4_1, kv F16/F16", "t0", "c0")).summary
+        >>> here.verdict(replace(there, dtype="Q4_1, kv F16/F16")).summary
         'different quantisation'
         """
         found = [*_weights(self, other), *_readings(self, other)]
@@ -108,18 +110,21 @@ def _weights(mine: Provenance, theirs: Provenance) -> list[Finding]:
 def _readings(mine: Provenance, theirs: Provenance) -> list[Finding]:
     """Return what differs about how text is read, and about what log-probabilities mean."""
     found: list[Finding] = []
-    for name in ("tokenizer", "template", "semantics"):
+    for name in ("tokenizer", "template"):
         one, two = getattr(mine, name), getattr(theirs, name)
-        if one == two:
-            continue
-        is_told = (one and two) or (name == "template" and mine.runtime == theirs.runtime)
-        found.append((name if is_told else "", f"{name}: {one or 'not told'} against {two or 'not told'}"))
+        if one != two:
+            are_hashes = _is_content_hash(one) and _is_content_hash(two)
+            is_told = are_hashes or (mine.runtime == theirs.runtime and bool((one and two) or name == "template"))
+            found.append((name if is_told else "", f"{name}: {one or 'not told'} against {two or 'not told'}"))
+    if mine.semantics != theirs.semantics:
+        is_raw = mine.semantics.startswith("raw") and theirs.semantics.startswith("raw")  # at the temperature read at
+        found.append(("" if is_raw else "semantics", f"semantics: {mine.semantics} against {theirs.semantics}"))
     return found
 
 
-def _is_content_hash(revision: str) -> bool:
-    """Return whether a revision stands for the weights themselves, as a server's own version text does not."""
-    return re.fullmatch(r"(sampled:)?[0-9a-f]{16,}", revision) is not None
+def _is_content_hash(text: str) -> bool:
+    """Return whether a text is a hash of contents, unlike a server's version or its word for what it keeps."""
+    return re.fullmatch(r"(sampled:)?[0-9a-f]{16,}", text) is not None
 
 
 def _number_format(dtype: str) -> str:

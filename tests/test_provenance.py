@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from calibwrap.provenance import Provenance
 
 HASH, OTHER_HASH = "a" * 64, "b" * 64
-FLOAT32_GGUF = Provenance("llama-cpp", "tiny-f32.gguf", HASH, "ALL_F32, kv F16/F16, flash-attn DISABLED", "t", "c")
-FOLDER = Provenance("hf", "tiny", OTHER_HASH, "float32 attention=sdpa", "t", "c")
-GGUF_IN_TRANSFORMERS = Provenance("hf", "q.gguf", HASH, "gguf float32 attention=sdpa", "t", "c")
-QUANTISED = Provenance("llama-cpp", "q.gguf", HASH, "Q4_1, kv F16/F16, flash-attn DISABLED", "t", "c")
-SERVER = Provenance("openai", "tiny", "b8967-0123abc")
+WORDS, WORDS2, CHAT, CHAT2 = "1" * 16, "2" * 16, "3" * 16, "4" * 16
+FLOAT32_GGUF = Provenance("llama-cpp", "tiny-f32.gguf", HASH, "ALL_F32, kv F16/F16, flash-attn DISABLED", WORDS, CHAT)
+FOLDER = Provenance("hf", "tiny", OTHER_HASH, "float32 attention=sdpa", WORDS, CHAT)
+GGUF_IN_TRANSFORMERS = Provenance("hf", "q.gguf", HASH, "gguf float32 attention=sdpa", WORDS, CHAT)
+QUANTISED = Provenance("llama-cpp", "q.gguf", HASH, "Q4_1, kv F16/F16, flash-attn DISABLED", WORDS, CHAT)
+SERVER = Provenance("openai", "tiny", "b8967-0123abc", template="the server's own")
 
 
 @pytest.mark.parametrize(
@@ -32,11 +33,13 @@ SERVER = Provenance("openai", "tiny", "b8967-0123abc")
         (SERVER, replace(SERVER, model="large"), "different", "different model"),
         (SERVER, replace(SERVER, revision="b9000-4567def"), "different", "different model"),
         (QUANTISED, replace(QUANTISED, dtype=f"{QUANTISED.dtype}, lora 1234 x 1.0"), "different", "different model"),
-        (FOLDER, replace(FLOAT32_GGUF, tokenizer="t2"), "different", "different tokenizer"),
-        (FOLDER, replace(FLOAT32_GGUF, template="c2"), "different", "different template"),
+        (FOLDER, replace(FLOAT32_GGUF, tokenizer=WORDS2), "different", "different tokenizer"),
+        (FOLDER, replace(FLOAT32_GGUF, template=CHAT2), "different", "different template"),
         (FOLDER, replace(FOLDER, template=""), "different", "different template"),
+        (FOLDER, replace(SERVER, semantics="raw at temperature 1 only"), "check", "nothing that is known differs"),
+        (FOLDER, replace(FOLDER, tokenizer=""), "check", "nothing that is known differs on the same runtime"),
         (FOLDER, replace(SERVER, semantics="processed"), "different", "different semantics"),
-        (FOLDER, replace(QUANTISED, tokenizer="t2"), "different", "different quantisation, tokenizer"),
+        (FOLDER, replace(QUANTISED, tokenizer=WORDS2), "different", "different quantisation, tokenizer"),
     ],
 )
 def test_verdicts(fitted, used, move, summary):
@@ -53,7 +56,7 @@ def test_reasons_of_a_refusal_name_only_what_decides():
 
 
 def test_what_a_server_does_not_tell_is_a_reason_to_measure():
-    assert "tokenizer: t against not told" in FOLDER.verdict(SERVER).reasons
+    assert f"tokenizer: {WORDS} against not told" in FOLDER.verdict(SERVER).reasons
 
 
 words = st.sampled_from(["", "a", "b", "float32", "Q4_1, kv F16/F16", HASH, OTHER_HASH])

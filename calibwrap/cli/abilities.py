@@ -4,6 +4,7 @@ from calibwrap.capabilities import Provides
 
 SEMANTICS = {
     "raw": "the model's own: temperature 1, before penalties and truncation",
+    "raw at temperature 1 only": "the model's own at temperature 1, where they are read; else they follow the sampling",
     "processed": "processed: they follow the sampling settings, and cannot be calibrated",
 }
 """What the words of `Provenance.semantics` mean."""
