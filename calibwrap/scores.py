@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+ROUNDING = 1e-6
+"""How far the sum of listed probabilities may be off, since runtimes compute and send them as 32-bit numbers."""
+
 
 def logsumexp(values: ArrayLike) -> Floats:
     """Return log(sum(exp(values))) over the last axis, exact for -inf entries and safe for large ones.
@@ -108,7 +111,10 @@ class TokenScores(_Record):
     hidden: Floats | None = None
     """(T, D) hidden states that the output head read; None where they were not asked for."""
     log_tail: Floats = None  # type: ignore[assignment]  # filled below
-    """(T,) log of the mass that is not listed; -inf when the list is complete. Worked out when not given."""
+    """(T,) log of the mass that is not listed; -inf when the vocabulary is whole. Worked out when not given.
+
+    Of a list, at least `ROUNDING`: smaller rests cannot be told from nothing, and a high temperature would show them.
+    """
     log_cut: Floats = None  # type: ignore[assignment]  # filled below
     """(T,) log of the most that any one token that is not listed can have; `log_tail` when not given."""
 
@@ -128,7 +134,7 @@ class TokenScores(_Record):
             if getattr(self, name) is not None:
                 self._lock(name, dtype, shape)
         with np.errstate(divide="ignore"):
-            rest = np.log(np.maximum(0.0, -np.expm1(np.minimum(0.0, logsumexp(self.logprobs)))))
+            rest = np.log(np.maximum(ROUNDING, -np.expm1(np.minimum(0.0, logsumexp(self.logprobs)))))
         self._lock("log_tail", np.float64, (positions,), np.full(positions, -np.inf) if self.ids is None else rest)
         self._lock("log_cut", np.float64, (positions,), self.log_tail)
         if (self.log_cut > self.log_tail).any():

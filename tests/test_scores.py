@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import special
 
 from calibwrap.errors import InputError
-from calibwrap.scores import OptionScores, TokenScores, checked_logits, join, log_softmax, logsumexp
+from calibwrap.scores import ROUNDING, OptionScores, TokenScores, checked_logits, join, log_softmax, logsumexp
 
 finite = st.floats(-1e4, 1e4)
 tables = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=finite)
@@ -66,7 +66,14 @@ def test_checked_logits_copies():
 class TestTokenScores:
     def test_the_tail_is_what_is_not_listed(self):
         scores = TokenScores(np.log([[0.5, 0.25], [0.6, 0.4]]), ids=[[7, 9], [1, 2]])
-        np.testing.assert_allclose(np.exp(scores.log_tail), [0.25, 0.0], atol=1e-12)
+        np.testing.assert_allclose(np.exp(scores.log_tail), [0.25, ROUNDING], atol=1e-12)
+
+    def test_rounding_does_not_hide_the_rest(self):
+        """A confident answer whose listed 32-bit values sum to more than 1: the rest is not nothing."""
+        values = np.log([[1.0 - 1e-8, 6e-9]]).astype(np.float32).astype(np.float64)
+        scores = TokenScores(values, ids=[[7, 9]], log_cut=values[:, -1])
+        assert np.exp(scores.log_tail[0]) == pytest.approx(ROUNDING)
+        assert scores.log_cut[0] == values[0, -1]
 
     def test_a_whole_row_has_no_tail(self):
         scores = TokenScores(np.log([[0.5, 0.5]]))

@@ -44,7 +44,7 @@ def test_a_list_that_shows_all_tokens_is_as_good_as_given_ids(way):
     np.testing.assert_allclose(scores.logprobs, exact.logprobs, rtol=1e-12)
     np.testing.assert_allclose(scores.label_mass, exact.label_mass, rtol=1e-12)
     assert not scores.missing.any()
-    np.testing.assert_allclose(scores.lower, scores.upper, atol=1e-12)
+    np.testing.assert_allclose(scores.lower, scores.upper, atol=2e-5)  # bytes: other forms share the rounding's rest
 
 
 @settings(max_examples=60, deadline=None)
