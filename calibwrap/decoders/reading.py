@@ -13,6 +13,9 @@ from calibwrap.readouts._forms import listed_bytes, longest_list, scores_of_list
 from calibwrap.scores import OptionScores, TokenScores
 from calibwrap.traces import AnswerRule, Named
 
+NOT_CALIBRATED = "none"
+"""`Answer.calibrated_by` of a confidence in which no calibrator had a part, such as a share of votes."""
+
 
 def completed(
     adapter: Adapter, prompts: Sequence[Prompt], sampling: Sampling, calibrator: Calibrator

@@ -7,11 +7,9 @@ from math import fsum
 import numpy as np
 
 from calibwrap.base import Answer
+from calibwrap.decoders.reading import NOT_CALIBRATED
 from calibwrap.decoders.trace import Trace, TraceDecoder, checked_answer
 from calibwrap.scores import Floats
-
-NOT_CALIBRATED = "none"
-"""`Answer.calibrated_by` of a confidence in which no calibrator had a part."""
 
 
 def summed(labels: Sequence[int], weights: Sequence[float], n_labels: int) -> Floats:

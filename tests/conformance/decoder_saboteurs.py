@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from calibwrap.base import Answer, Decoder, Sampling
+from calibwrap.decoders import TraceDecoder, traces_of
 
 
 def voted(drawn):
@@ -17,8 +18,33 @@ def voted(drawn):
     return Answer(text, share, (share, share), candidates=tuple(drawn))
 
 
-class Honest(Decoder):
-    """A majority vote over eight short texts: right, and the start of every saboteur."""
+@dataclass(frozen=True)
+class Honest(TraceDecoder):
+    """The label of most summed confidence, in rounds of four: right, and the start of the saboteurs of traces."""
+
+    k: int = 16
+    labels: tuple[str, ...] = ("A", "B", "C")
+    marker: str = ""
+    max_tokens: int = 2
+    adaptive: bool = True
+
+    def settle(self, traces):
+        table = {label: [] for label in self.labels}
+        for trace in traces:
+            table[self.labels[trace.label]].append((trace.confidence, *trace.bounds))
+        weights = {label: math.fsum(row[0] for row in rows) for label, rows in table.items()}
+        text = max(weights, key=weights.get)
+        confidence, low, high = (math.fsum(column) / len(traces) for column in zip(*table[text], strict=True))
+        return Answer(text, confidence, (min(low, confidence), max(high, confidence)), weights_to_shares(weights))
+
+
+def weights_to_shares(weights):
+    total = sum(weights.values())
+    return {label: weight / total if total else 0.0 for label, weight in weights.items()}
+
+
+class TextVote(Decoder):
+    """A majority vote over eight short texts: right, and the start of the saboteurs of free text."""
 
     def flow(self):
         return voted((yield Sampling(n=8, max_tokens=2)))
@@ -42,7 +68,7 @@ class AnswersWithText(Decoder):
 
 class OneFlowForAll(Decoder):
     def __init__(self):
-        self.only = Honest().flow()
+        self.only = TextVote().flow()
 
     def flow(self):
         return self.only
@@ -142,6 +168,84 @@ class InventsCandidates(Decoder):
         return replace(voted(drawn), candidates=(replace(drawn[0], text="never drawn"),))
 
 
+class RepeatsItsSeed(Honest):
+    """Draws the first four traces again in each round."""
+
+    def request(self, drawn):
+        return replace(super().request(drawn), seed=self.seed)
+
+    def _is_settled(self, traces, answer):
+        return False
+
+
+def finished(decoder, change):
+    """The flow of an honest decoder, with `change` done to the answer."""
+    answer = yield from Honest.flow(decoder)
+    return change(answer)
+
+
+class DropsTheUnparsed(Honest):
+    def flow(self):
+        return finished(
+            self,
+            lambda answer: replace(
+                answer, candidates=tuple(trace.completion for trace in traces_of(self.rule, answer.candidates))
+            ),
+        )
+
+
+class CountsNobody(Honest):
+    def flow(self):
+        return finished(self, lambda answer: replace(answer, unparsed=0))
+
+
+class DividesByAll(Honest):
+    """Lets traces without a label speak against the answer."""
+
+    def flow(self):
+        def change(answer):
+            confidence = answer.confidence * (1 - answer.unparsed / max(len(answer.candidates), 1))
+            return replace(answer, confidence=confidence, bounds=(confidence, confidence))
+
+        return finished(self, change)
+
+
+class GuessesWhenNothingIsNamed(Honest):
+    def flow(self):
+        guess = {"text": "A", "confidence": 1 / 3, "bounds": (0.0, 1.0)}
+        return finished(self, lambda answer: answer if answer.text else replace(answer, **guess))
+
+
+class AsksForOneMore(Honest):
+    def request(self, drawn):
+        request = super().request(drawn)
+        return replace(request, n=request.n + 1)
+
+
+class AnswersWithTheNextLabel(Honest):
+    def settle(self, traces):
+        answer = super().settle(traces)
+        return replace(answer, text=self.labels[self.labels.index(answer.text) - 1])
+
+
+class TossesACoin(Honest):
+    """Settles ties by chance, as a set of strings does from one process to the next."""
+
+    random = np.random.default_rng(0)
+
+    def settle(self, traces):
+        answer = super().settle(traces)
+        if all(trace.scores.probabilities.std() < 1e-9 for trace in traces):
+            return replace(answer, text=str(self.random.choice(self.labels)))
+        return answer
+
+
+class HidesTheBounds(Honest):
+    def settle(self, traces):
+        answer = super().settle(traces)
+        return replace(answer, bounds=(answer.confidence, answer.confidence))
+
+
 DECODER_SABOTEURS = [
     ("check_flow_comes_to_an_answer", AsksWithWords),
     ("check_flow_comes_to_an_answer", NeverAnswers),
@@ -158,5 +262,14 @@ DECODER_SABOTEURS = [
     ("check_confidence_is_a_probability", DividesByTheSum),
     ("check_confidence_is_a_probability", PassesOne),
     ("check_candidates_were_sent", InventsCandidates),
+    ("check_no_request_repeats_another", RepeatsItsSeed),
+    ("check_traces_without_a_label_have_no_vote", DropsTheUnparsed),
+    ("check_traces_without_a_label_have_no_vote", CountsNobody),
+    ("check_traces_without_a_label_have_no_vote", DividesByAll),
+    ("check_nothing_named_is_no_answer", GuessesWhenNothingIsNamed),
+    ("check_one_trace_is_plain_decoding", AsksForOneMore),
+    ("check_one_trace_is_plain_decoding", AnswersWithTheNextLabel),
+    ("check_ties_are_settled_alike", TossesACoin),
+    ("check_cut_off_labels_widen_the_bounds", HidesTheBounds),
 ]
 """(name of the check, class of the wrong decoder)."""

@@ -26,7 +26,17 @@ from calibwrap.calibrators import (
     fit_vector_scaling,
 )
 from calibwrap.capabilities import Provides
-from calibwrap.decoders import Greedy
+from calibwrap.decoders import (
+    BestOfN,
+    ConfidenceAtK,
+    ConfidenceWeightedVote,
+    Greedy,
+    MajorityVote,
+    MeanPosterior,
+    label_confidence,
+    least_logprob,
+    mean_logprob,
+)
 from calibwrap.testing import ToyAdapter, ToyModel
 
 
@@ -116,7 +126,25 @@ FITS = [
     Entry("naive-kl", lambda: fit_naive_kl, {"second": "reference"}),
 ]
 
+TRACES = {"k": 8, "labels": ("A", "B", "C"), "marker": "", "max_tokens": 2}
+"""Settings under which most traces of the toy model name a label."""
+ROUNDS = TRACES | {"k": 16, "adaptive": True, "threshold": 0.9}
+
 DECODERS = [
     Entry("greedy", Greedy),
     Entry("greedy-short", lambda: Greedy(max_tokens=1, stop=(" A",))),
+    Entry("confidence-at-k", lambda: ConfidenceAtK(**TRACES)),
+    Entry("confidence-at-1", lambda: ConfidenceAtK(**TRACES | {"k": 1})),
+    Entry("confidence-at-k-selected", lambda: ConfidenceAtK(**TRACES, selected=Temperature(1.5))),
+    Entry("confidence-at-k-adaptive", lambda: ConfidenceAtK(**ROUNDS)),
+    Entry("confidence-at-k-marker", lambda: ConfidenceAtK(**TRACES | {"marker": " sun", "max_tokens": 8})),
+    Entry("majority-vote", lambda: MajorityVote(**TRACES)),
+    Entry("majority-vote-adaptive", lambda: MajorityVote(**ROUNDS)),
+    Entry("confidence-weighted-vote", lambda: ConfidenceWeightedVote(**TRACES)),
+    Entry("mean-posterior", lambda: MeanPosterior(**TRACES)),
+    Entry("mean-posterior-adaptive", lambda: MeanPosterior(**ROUNDS)),
+    Entry("best-of-n", lambda: BestOfN(**TRACES)),
+    Entry("best-of-n-mean", lambda: BestOfN(**TRACES, score=mean_logprob)),
+    Entry("best-of-n-least", lambda: BestOfN(**TRACES, score=least_logprob)),
+    Entry("best-of-n-label", lambda: BestOfN(**TRACES, score=label_confidence)),
 ]
