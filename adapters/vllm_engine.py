@@ -5,7 +5,6 @@ vocabulary's softmax at temperature 1. Prompts are sent as token ids, never as t
 """
 
 import atexit
-import copy
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -20,20 +19,18 @@ from calibwrap.adapters._token_bytes import shows_bytes, token_bytes
 from calibwrap.adapters._tokenizer import Reader
 from calibwrap.adapters._vllm_drawing import completions, seeds, settings_of
 from calibwrap.adapters._vllm_facts import STEERING, check_drawing, check_top, facts_of, provides_of
+from calibwrap.adapters._vllm_opening import FEATURE, ends_of, number_format, open_engine, shut_down, tokenizer_of
 from calibwrap.adapters._vllm_reading import ONE_POSITION, given_scores, in_chunks, token_scores
 from calibwrap.adapters._vllm_wire import to_text
 from calibwrap.base import Adapter, Calibrator, Completion, Sampling
 from calibwrap.capabilities import check_needs
-from calibwrap.errors import CapabilityError, InputError, ModelError, need
+from calibwrap.errors import CalibwrapError, CapabilityError, InputError, ModelError, need
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Prompt
 from calibwrap.scores import TokenScores
 
 __all__ = ["STEERING", "VLLM"]
 
-_FEATURE = "the 'vllm' runtime"
-_NO_STEERING = ("speculative_config", "spec_method", "spec_model", "spec_tokens")
-"""Options of an engine that decodes speculatively; vLLM takes no plug-in beside them."""
 _READINGS = 5
 """How often `probe` reads one position."""
 
@@ -56,14 +53,14 @@ class VLLM(Adapter):
             CapabilityError: the engine does not generate.
             SemanticsMismatch: it returns logits in place of log-probabilities.
         """
-        vllm = need("vllm", feature=_FEATURE, extra="vllm")
+        vllm = need("vllm", feature=FEATURE, extra="vllm")
         if not isinstance(llm, vllm.LLM):
             raise InputError(f"'llm' must be a vllm.LLM. Got {type(llm).__name__}.")
         self._vllm, self._llm = vllm, llm
-        self._reader = Reader(_tokenizer_of(llm))
+        self._reader = Reader(tokenizer_of(llm))
         self._config = llm.llm_engine.vllm_config
         self._facts = facts_of(self._config, vllm.SamplingParams.__struct_fields__)
-        self._ends = _ends_of(self._config.model_config, self._reader.tokenizer)
+        self._ends = ends_of(self._config.model_config, self._reader.tokenizer)
         self._lock = threading.Lock()
         self._owned = False
         self._fingerprint: Provenance | None = None
@@ -89,26 +86,12 @@ class VLLM(Adapter):
             MissingExtra: vLLM is not installed.
             ModelError: nothing there, or vLLM could not start; its own error is chained.
         """
-        vllm = need("vllm", feature=_FEATURE, extra="vllm")
-        target = str(target)
-        if looks_like_path(target) and not Path(target).exists():
-            raise ModelError(f"There is no model directory '{target}': give a directory or a hub id.")
-        if not any(options.get(name) for name in _NO_STEERING):
-            others = [one for one in options.get("logits_processors") or [] if one != STEERING]
-            options = {**options, "logits_processors": [*others, STEERING]}
-        from vllm.platforms import current_platform  # vLLM finds out about the hardware at this import
-
-        if current_platform.is_cpu():
-            options = {"enable_chunked_prefill": False, **options}
+        llm = open_engine(str(target), options)
         try:
-            llm = vllm.LLM(target, **options)
-        except (OSError, ValueError, RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-            raise ModelError(
-                f"vLLM could not start with the model '{target}' ({reason}): look at what it logged above, check the "
-                "model's files, the memory that is free and the options."
-            ) from error
-        adapter = cls(llm)
+            adapter = cls(llm)
+        except CalibwrapError:
+            shut_down(llm)
+            raise
         adapter._owned = True
         atexit.register(_shut_down_if_alive, weakref.ref(llm))
         return adapter
@@ -230,7 +213,7 @@ class VLLM(Adapter):
                 runtime=self.name,
                 model=Path(name).name if looks_like_path(name) else name,
                 revision=revision_of(name, model.hf_config) or str(model.revision or ""),
-                dtype=_number_format(self._config),
+                dtype=number_format(self._config),
                 tokenizer=self._reader.hash(),
                 template=hash_texts([self._reader.template]) if self._reader.template else "",
                 semantics=self._facts.semantics,
@@ -261,7 +244,7 @@ class VLLM(Adapter):
         """Let go of the engine, and end its processes if it was loaded here; nothing works afterwards."""
         llm, self._llm = self._llm, None
         if llm is not None and self._owned:
-            _shut_down(llm)
+            shut_down(llm)
 
     def _read_all(self, prompts: Sequence[Prompt], new: int) -> list[list[int]]:
         check_prompts(prompts)
@@ -349,40 +332,6 @@ class VLLM(Adapter):
                 )
 
 
-def _tokenizer_of(llm: Any) -> Any:
-    """Return the engine's tokenizer, with the chat template that the engine was made with, if any."""
-    transformers = need("transformers", feature=_FEATURE, extra="vllm")
-    if llm.model_config.skip_tokenizer_init:
-        raise InputError("This vLLM engine has no tokenizer: load it without skip_tokenizer_init.")
-    tokenizer = llm.get_tokenizer()
-    if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
-        raise InputError(
-            f"Expected an engine with a tokenizer of Transformers. Got {type(tokenizer).__name__}: load it with "
-            "tokenizer_mode='hf'."
-        )
-    if llm.chat_template:
-        tokenizer = copy.copy(tokenizer)
-        tokenizer.chat_template = llm.chat_template
-    return tokenizer
-
-
-def _ends_of(model: Any, tokenizer: Any) -> list[int]:
-    """Return the ids that end a text: those of the model's generation config and the tokenizer's."""
-    own = model.try_get_generation_config().get("eos_token_id")
-    listed = own if isinstance(own, list) else [own]
-    return sorted({int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None})
-
-
-def _number_format(config: Any) -> str:
-    """Return dtype, quantisation, cache format and sharding: all of them move logits a little."""
-    model, cache, shards = config.model_config, config.cache_config, config.parallel_config.tensor_parallel_size
-    parts = [str(model.quantization)] if model.quantization else []
-    parts.append(str(model.dtype).removeprefix("torch."))
-    parts += [f"kv={cache.cache_dtype}"] if cache.cache_dtype != "auto" else []
-    parts += [f"tensor-parallel={shards}"] if shards > 1 else []
-    return " ".join(parts)
-
-
 def _check_continuations(prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> None:
     if isinstance(continuations, str) or len(continuations) != len(prompts):
         raise InputError(
@@ -393,12 +342,8 @@ def _check_continuations(prompts: Sequence[Prompt], continuations: Sequence[Sequ
             raise InputError(f"'continuations[{index}]' must be a list of texts, none empty. Got {texts!r}.")
 
 
-def _shut_down(llm: Any) -> None:
-    llm.llm_engine.engine_core.shutdown()
-
-
 def _shut_down_if_alive(reference: "weakref.ref[Any]") -> None:
     """End the engine's processes while the interpreter is still whole."""
     llm = reference()
     if llm is not None:
-        _shut_down(llm)
+        shut_down(llm)

@@ -3,8 +3,10 @@
 The numbers in test names are those of vLLM's known pitfalls (docs/vllm.md).
 """
 
+import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,6 +249,24 @@ def test_wrap_finds_the_adapter_by_the_loaded_object(engine):
     assert engine.next_token(PROMPTS[:1], top=1)
 
 
+def test_the_page_about_vllm_runs(engine, monkeypatch, tmp_path):
+    """The code of docs/vllm.md, with the shared engine in place of one that would have to start."""
+    page = Path(__file__).resolve().parent.parent.parent / "docs" / "vllm.md"
+    asked = []
+
+    def load(target, **options):
+        asked.append((target, options))
+        return type(engine)(engine.llm)
+
+    monkeypatch.setattr(type(engine), "load", load)
+    blocks = re.findall(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), names)  # noqa: S102 - our own page
+    assert asked == [("DIR_OR_ID", {"max_model_len": 4096, "tensor_parallel_size": 2})]
+    assert names["completion"].settings["calibrator"].startswith("Temperature")
+
+
 def test_threads_wait_for_each_other(engine):
     found = {}
 
@@ -295,3 +315,15 @@ def test_a_model_that_is_not_there_is_one_sentence(tmp_path):
 def test_a_directory_without_a_model_is_one_sentence(tmp_path):
     with pytest.raises(ModelError, match=r"could not start with the model .*logged above"):
         models.quietly(lambda: models.vllm_class().load(str(tmp_path)))
+
+
+def test_an_engine_that_turns_out_unfit_is_not_left_running(engine, monkeypatch):
+    """Loaded here and then refused, its processes must end."""
+    import calibwrap.adapters.vllm_engine as module
+
+    closed = []
+    monkeypatch.setattr(module, "open_engine", lambda *_: "an engine")
+    monkeypatch.setattr(module, "shut_down", closed.append)
+    with pytest.raises(InputError, match=r"vllm\.LLM"):
+        type(engine).load("owner/name")
+    assert closed == ["an engine"]

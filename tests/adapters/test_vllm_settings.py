@@ -11,6 +11,7 @@ import pytest
 
 from calibwrap.adapters._vllm_drawing import seeds, settings_of
 from calibwrap.adapters._vllm_facts import STEERING, check_drawing, check_top, facts_of, provides_of
+from calibwrap.adapters._vllm_opening import ends_of, number_format, options_of, tokenizer_of
 from calibwrap.adapters._vllm_reading import GIVEN_IDS_A_REQUEST, given_scores, in_chunks, token_scores
 from calibwrap.base import Sampling
 from calibwrap.calibrators import Temperature
@@ -213,3 +214,54 @@ def test_seeds_depend_on_seed_prompt_and_place_alone():
 
 def test_facts_are_a_record():
     assert replace(facts(), runner="V2") == facts(v2=True)
+
+
+def test_v8_options_go_to_vllm_untouched_but_for_the_plug_in():
+    own = {"tensor_parallel_size": 4, "quantization": "awq", "logits_processors": ["mine:One"], "max_logprobs": 7}
+    assert options_of(own, on_cpu=False) == {**own, "logits_processors": ["mine:One", STEERING]}
+    assert options_of({"logits_processors": [STEERING]}, on_cpu=False) == {"logits_processors": [STEERING]}
+    assert options_of({"speculative_config": {"method": "ngram"}}, on_cpu=False).keys() == {"speculative_config"}
+
+
+def test_on_a_cpu_prompts_are_read_whole_unless_asked_otherwise():
+    assert options_of({}, on_cpu=True)["enable_chunked_prefill"] is False
+    assert options_of({"enable_chunked_prefill": True}, on_cpu=True)["enable_chunked_prefill"] is True
+
+
+@pytest.mark.parametrize(
+    ("quantization", "cache", "shards", "wanted"),
+    [(None, "auto", 1, "bfloat16"), ("awq", "fp8", 4, "awq bfloat16 kv=fp8 tensor-parallel=4")],
+)
+def test_the_number_format_names_what_moves_logits(quantization, cache, shards, wanted):
+    engine = SimpleNamespace(
+        model_config=SimpleNamespace(quantization=quantization, dtype="torch.bfloat16"),
+        cache_config=SimpleNamespace(cache_dtype=cache),
+        parallel_config=SimpleNamespace(tensor_parallel_size=shards),
+    )
+    assert number_format(engine) == wanted
+
+
+@pytest.mark.parametrize(("listed", "wanted"), [(2, [2]), ([2, 7], [2, 7]), (None, [2])])
+def test_end_tokens_are_those_of_model_and_tokenizer(listed, wanted):
+    model = SimpleNamespace(try_get_generation_config=lambda: {"eos_token_id": listed, "temperature": 0.1})
+    assert ends_of(model, SimpleNamespace(eos_token_id=2)) == wanted
+
+
+@pytest.mark.parametrize("skipped", [True, False])
+def test_an_engine_without_a_transformers_tokenizer_is_refused(skipped):
+    llm = SimpleNamespace(model_config=SimpleNamespace(skip_tokenizer_init=skipped), get_tokenizer=lambda: "mistral")
+    with pytest.raises(InputError, match=r"skip_tokenizer_init|tokenizer_mode='hf'"):
+        tokenizer_of(llm)
+
+
+def test_the_engine_s_own_chat_template_counts():
+    from . import hf_models
+
+    tokenizer = hf_models.byte_level()
+    llm = SimpleNamespace(
+        model_config=SimpleNamespace(skip_tokenizer_init=False),
+        get_tokenizer=lambda: tokenizer,
+        chat_template="{{ 1 }}",
+    )
+    assert tokenizer_of(llm).chat_template == "{{ 1 }}"
+    assert tokenizer.chat_template != "{{ 1 }}"
