@@ -1,11 +1,11 @@
 """Drawing completions from a server: n at once or one by one, and what came back as `Completion`s."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from calibwrap.adapters._openai_probe import Shown
-from calibwrap.adapters._openai_replies import Choice, Position, read_choices
+from calibwrap.adapters._openai_replies import Choice, Position, held_back, read_choices
 from calibwrap.adapters._openai_requests import EXTRAS, STANDARD, Asked, Dialect, Draw
 from calibwrap.adapters._openai_scores import TokenNumbers, sorted_row, token_scores
 from calibwrap.adapters._openai_transport import Reply
@@ -70,7 +70,8 @@ class Drawer:
                 choices = read_choices(dialect.endpoint, reply.body)[: self.sampling.n - len(found[index])]
                 if not choices:
                     raise ServerError(f"Expected a completion from {self.server}. Got a reply without any.")
-                found[index] += [self._completion(choice, dialect, repeated(prompt)) for choice in choices]
+                spent = tokens_drawn(reply.body) if len(choices) == 1 else None
+                found[index] += [self._completion(choice, dialect, repeated(prompt), spent) for choice in choices]
             missing = [
                 (index, self._draw(place, 1))
                 for index, group in enumerate(found)
@@ -86,7 +87,8 @@ class Drawer:
         # one more than wanted, since the drawn token may push the last one out of the list
         return Draw(own.max_tokens, own.temperature, n, seed, own.stop, self.top + 1, kept=kept)
 
-    def _completion(self, choice: Choice, dialect: Dialect, repeated: str) -> Completion:
+    def _completion(self, choice: Choice, dialect: Dialect, repeated: str, spent: int | None) -> Completion:
+        """Return a choice as a completion; `spent` is how many tokens the server counted for it, where it is known."""
         positions = self._positions(choice)
         text, finish = choice.text.removeprefix(repeated), self._finish(choice)
         if dialect.endpoint == "responses":
@@ -94,9 +96,12 @@ class Drawer:
         asked = min(dialect.asked, self.top + 1)
         rows = [sorted_row(position, asked, self.server) for position in positions]
         scores = token_scores(rows, [position.drawn for position in positions], self.numbers, self.top)
-        return Completion(text, scores, finish, self._settings(dialect))
+        unreported = 0 if spent is None or finish == "stop" else max(0, spent - len(choice.positions or ()))
+        return Completion(text, scores, finish, self._settings(dialect) | {"unreported_tokens": unreported})
 
     def _positions(self, choice: Choice) -> tuple[Position, ...]:
+        if held_back([choice]) or (not choice.text and choice.positions is None and choice.finish in STOPPED):
+            return ()
         if choice.positions is None or any(not position.listed for position in choice.positions):
             raise LogprobsUnavailable(
                 f"{self.server} drew {choice.text[:40]!r} without a list of log-probabilities at every token, though "
@@ -127,6 +132,14 @@ class Drawer:
         if dialect.endpoint == "responses":
             own["seed"], sent = None, {"top_p": 1.0}
         return own | sent | {"endpoint": dialect.endpoint}
+
+
+def tokens_drawn(body: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a server says that it drew, thoughts left out; None when it does not say."""
+    usage = body.get("usage") or {}
+    drawn = usage.get("completion_tokens")
+    thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+    return drawn - thought if isinstance(drawn, int) else None
 
 
 def cut_here(

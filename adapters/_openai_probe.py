@@ -135,13 +135,14 @@ def _settled(send: Send, dialect: Dialect, draw: Draw, server: str) -> tuple[Rep
 def _shown(dialect: Dialect, positions: list[Position], free: bool, body: Mapping[str, Any], server: str) -> Shown:
     rows = [sorted_row(position, dialect.asked, server) for position in positions]
     entries = [entry for row in rows for entry in row.entries]
+    lost = positions[0].by_text and any(entry.data is None for entry in entries)  # one text pushed another out
     spread = relative_spread(*rows) if free else float("nan")
     named = str(body.get("model") or "")
     told = (named if named != dialect.model else "", str(body.get("system_fingerprint") or ""))
     usage = body.get("usage") or {}
     return Shown(
         dialect=dialect,
-        top=min(dialect.asked, *(len(row.entries) for row in rows)),
+        top=dialect.asked if lost else min(dialect.asked, *(len(row.entries) for row in rows)),
         semantics=_meaning(spread),
         spread=spread,
         ids=all(entry.id is not None for entry in entries),

@@ -26,11 +26,11 @@ ABOVE_ZERO = 1e-3
 class TokenNumbers:
     """Numbers for tokens that a server names by text, and the bytes of every token seen; safe between threads.
 
-    Tokens of one text are told apart by their order of probability; a token whose text says nothing gets a number of
-    its own each time.
+    Tokens of one text in one list are told apart by their order of probability. Tokens whose text says nothing (parts
+    of characters, shown as U+FFFD) have numbers of their own, apart from those of all texts that do, and no bytes.
     """
 
-    _numbers: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    _numbers: dict[tuple[bytes | str, int], int] = field(default_factory=dict)
     _bytes: dict[int, bytes] = field(default_factory=dict)
     _given: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -41,19 +41,20 @@ class TokenNumbers:
             if entry.id is not None:
                 self._bytes[entry.id] = entry.data or b""
                 return entry.id
-            key = None if entry.data is None else (entry.data, rank)
-            if key is not None and key in self._numbers:
-                return self._numbers[key]
-            number = OWN_NUMBERS + self._given
-            self._given += 1
-            if key is not None:
-                self._numbers[key] = number
-                self._bytes[number] = key[0]
-            return number
+            key = (entry.text if entry.data is None else entry.data, rank)
+            if key not in self._numbers:
+                self._numbers[key] = self._next()
+                self._bytes[self._numbers[key]] = entry.data or b""
+            return self._numbers[key]
 
     def unused(self) -> int:
         """Return a number that no token has."""
-        return self.number(Entry("", None, None))
+        with self._lock:
+            return self._next()
+
+    def _next(self) -> int:
+        self._given += 1
+        return OWN_NUMBERS + self._given - 1
 
     def bytes_of(self, number: int) -> bytes:
         """Return the bytes of a token that was seen; b"" where they are not known."""
@@ -71,12 +72,13 @@ class Row:
     """How many leading entries are certain to be the most probable of all, in order."""
 
 
-def sorted_row(position: Position, asked: int, server: str) -> Row:
+def sorted_row(position: Position, asked: int, server: str, *, with_drawn: bool = True) -> Row:
     """Return the tokens of a position that have a log-probability, each once, the most probable first.
 
     `asked` is how many the server would list. The drawn token may be an extra that pushed the last one out (vLLM), so
-    that it is no bound for unlisted tokens when it comes last. In a list keyed by text tokens may have overwritten
-    each other; when entries lack, any one of the listed may be less probable than a lost one.
+    that it is no bound for unlisted tokens when it comes last. In a list keyed by text, tokens may have overwritten
+    each other: those whose text says nothing are left out, since their value may be another's, and where entries lack,
+    any one of the listed may be less probable than a lost one. `with_drawn` adds the drawn token in any case.
 
     Raises:
         LogprobsUnavailable: nothing listed has a log-probability, or all are exactly 0.
@@ -84,8 +86,10 @@ def sorted_row(position: Position, asked: int, server: str) -> Row:
     """
     drawn = position.drawn
     listed = _distinct([entry for entry in position.listed if entry.logprob is not None])
+    if position.by_text:
+        listed = [entry for entry in listed if entry.data is not None]
     at = _place(drawn, listed)
-    if at is None and drawn.logprob is not None:
+    if at is None and drawn.logprob is not None and (with_drawn or drawn.data is not None or not position.by_text):
         at = len(listed)
         listed.append(drawn)
     _check_values([_known(entry) for entry in listed], server)
@@ -147,7 +151,7 @@ def token_scores(rows: Sequence[Row], drawn: Sequence[Entry] | None, numbers: To
     Shorter lists are filled up with tokens of probability 0 that do not exist.
     """
     parts = [_listed(row, top) for row in rows]
-    width = max(len(part) for part in parts)
+    width = max((len(part) for part in parts), default=1)
     logprobs = np.full((len(rows), width), -np.inf)
     ids = np.empty((len(rows), width), dtype=np.int64)
     tails, cuts = np.empty(len(rows)), np.empty(len(rows))
@@ -186,7 +190,7 @@ def _bounds(row: Row, part: Sequence[int], shown: Floats) -> tuple[float, float]
     """Return the logarithms of the mass that is not shown and of the most that one token in it can have."""
     mass = float(np.exp(shown).sum())
     slack = max(SLACK, mass - 1.0)
-    tail = math.log(max(0.0, 1.0 - mass) + slack)
+    tail = math.log(min(1.0, max(0.0, 1.0 - mass) + slack))
     if part[0] != 0:  # not the most probable one, so a token that is not shown may have all the rest
         return tail, tail
     if row.sure >= len(part):

@@ -5,6 +5,7 @@ what they do not show is in `log_tail` and `log_cut`, and readouts turn it into 
 """
 
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from calibwrap.adapters._openai_transport import Rejected, Reply, Request, Trans
 from calibwrap.adapters._shared import check_prompts
 from calibwrap.base import Adapter, Calibrator, Completion, Sampling
 from calibwrap.capabilities import Needs, Provides, check_needs
-from calibwrap.errors import CapabilityError, InputError
+from calibwrap.errors import CalibrationWarning, CapabilityError, InputError
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Chat, Prompt, Question
 from calibwrap.scores import Decided, TokenScores
@@ -87,6 +88,7 @@ class OpenAI(Adapter):
         )
         self._owned: Any = None
         self._numbers = TokenNumbers()
+        self._warned = False
         self._dialects: dict[str, Dialect] = {}
         self._accepted: set[tuple[str, ...]] = set()
 
@@ -154,7 +156,8 @@ class OpenAI(Adapter):
         answers = self._measured(prompts)
         found = []
         for prompt, choices in zip(prompts, answers, strict=True):
-            row = sorted_row(first_position(choices, self._server), self._dialect(prompt).asked, self._server)
+            position, asked = first_position(choices, self._server), self._dialect(prompt).asked
+            row = sorted_row(position, asked, self._server, with_drawn=False)
             found.append(token_scores([row], None, self._numbers, length))
         return found
 
@@ -179,7 +182,9 @@ class OpenAI(Adapter):
         drawer = Drawer(sampling, self._checked_top(sampling.top, least=0), self._server, self._numbers)
         for prompt in prompts:
             drawer.check(self._shown(prompt))
-        return drawer.completions(self._ask, [(prompt, self._dialect(prompt)) for prompt in prompts], self._repeated)
+        drawn = drawer.completions(self._ask, [(prompt, self._dialect(prompt)) for prompt in prompts], self._repeated)
+        self._warn_of_unreported(drawn)
+        return drawn
 
     def score(
         self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]], top: int | None = 0
@@ -263,6 +268,18 @@ class OpenAI(Adapter):
         self._transport.close()
         if self._owned is not None:
             self._owned.close()
+
+    def _warn_of_unreported(self, drawn: Sequence[Sequence[Completion]]) -> None:
+        """Warn once where a server kept tokens' log-probabilities to itself."""
+        if not self._warned and any(one.settings["unreported_tokens"] for group in drawn for one in group):
+            self._warned = True
+            warnings.warn(
+                f"{self._server} drew tokens without telling their log-probabilities; they have no position in "
+                "'scores', and settings['unreported_tokens'] counts them. llama-server does so with parts of "
+                "characters, such as most emoji are made of.",
+                CalibrationWarning,
+                stacklevel=3,
+            )
 
     def _measured(self, prompts: Sequence[Prompt]) -> list[list[Choice]]:
         """Return the answers of one token; those that were held back are drawn again."""
