@@ -92,18 +92,18 @@ def _weights(mine: Provenance, theirs: Provenance) -> list[Finding]:
     found: list[Finding] = []
     is_same_runtime = mine.runtime == theirs.runtime
     if not is_same_runtime:
-        found.append(("", f"runtime: {mine.runtime!r} against {theirs.runtime!r}"))
+        found.append(("", _reason("runtime", mine.runtime, theirs.runtime)))
     if mine.revision != theirs.revision or not _is_content_hash(mine.revision):
         for name in ("model", "revision"):
             one, two = getattr(mine, name), getattr(theirs, name)
             if one != two:
-                found.append(("model" if is_same_runtime and one and two else "", f"{name}: {one!r} against {two!r}"))
+                found.append(("model" if is_same_runtime and one and two else "", _reason(name, one, two)))
     if _lora(mine.dtype) != _lora(theirs.dtype):
         found.append(("model", f"LoRA: {_lora(mine.dtype) or 'none'} against {_lora(theirs.dtype) or 'none'}"))
     if mine.dtype != theirs.dtype:
         one, two = _number_format(mine.dtype), _number_format(theirs.dtype)
         aspect = "quantisation" if one and two and one != two else ""
-        found.append((aspect, f"dtype: {mine.dtype!r} against {theirs.dtype!r}"))
+        found.append((aspect, _reason("dtype", mine.dtype, theirs.dtype)))
     return found
 
 
@@ -115,11 +115,17 @@ def _readings(mine: Provenance, theirs: Provenance) -> list[Finding]:
         if one != two:
             are_hashes = _is_content_hash(one) and _is_content_hash(two)
             is_told = are_hashes or (mine.runtime == theirs.runtime and bool((one and two) or name == "template"))
-            found.append((name if is_told else "", f"{name}: {one or 'not told'} against {two or 'not told'}"))
+            found.append((name if is_told else "", _reason(name, one, two)))
     if mine.semantics != theirs.semantics:
         is_raw = mine.semantics.startswith("raw") and theirs.semantics.startswith("raw")  # at the temperature read at
-        found.append(("" if is_raw else "semantics", f"semantics: {mine.semantics} against {theirs.semantics}"))
+        found.append(("" if is_raw else "semantics", _reason("semantics", mine.semantics, theirs.semantics)))
     return found
+
+
+def _reason(name: str, one: str, two: str) -> str:
+    """Return both sides of a field for people; of a long hash its beginning says enough."""
+    shown = [text[:16] if _is_content_hash(text) else text or "not told" for text in (one, two)]
+    return f"{name}: {shown[0]} against {shown[1]}"
 
 
 def _is_content_hash(text: str) -> bool:

@@ -52,7 +52,7 @@ def test_verdicts(fitted, used, move, summary):
 
 
 def test_reasons_of_a_refusal_name_only_what_decides():
-    assert FOLDER.verdict(QUANTISED).reasons == (f"dtype: {FOLDER.dtype!r} against {QUANTISED.dtype!r}",)
+    assert FOLDER.verdict(QUANTISED).reasons == (f"dtype: {FOLDER.dtype} against {QUANTISED.dtype}",)
 
 
 def test_what_a_server_does_not_tell_is_a_reason_to_measure():

@@ -61,7 +61,7 @@ def run(pair: Pair, source: Source, how: How, as_json: bool) -> None:
         told = {name: asdict(one) if isinstance(one, (Parity, Verdict)) else one for name, one in report.items()}
         print_json({**told, "tolerance": how.tolerance, "within_tolerance": is_within})
     else:
-        _print(pair, questions, report)
+        _print(questions, report)
     if is_within is False:
         say(f"The largest difference, {raw.largest:.2g}, is above the tolerance of {how.tolerance:g}.", as_json)
         sys.exit(1)
@@ -137,7 +137,7 @@ def _calibrator(saved: Calibrator, first: CalibratedLM, second: CalibratedLM) ->
     return {"kind": saved.kind, "model": told[0], "against": told[1]}
 
 
-def _print(pair: Pair, questions: Sequence[Question], report: Mapping[str, Any]) -> None:
+def _print(questions: Sequence[Question], report: Mapping[str, Any]) -> None:
     raw, calibrated, verdict = report["raw"], report["calibrated"], report["verdict"]
     states = {"raw": raw} if calibrated is None else {"raw": raw, report["calibrator"]["kind"]: calibrated}
     title = f"Option probabilities, {len(questions)} questions, {report['readout']}"
@@ -148,15 +148,14 @@ def _print(pair: Pair, questions: Sequence[Question], report: Mapping[str, Any])
             2, [f"ECE, {report['calibrator']['kind']}", *map(_SIDES["ECE"], (calibrated.first, calibrated.second))]
         )
         rows.append(["calibrator", report["calibrator"]["model"], report["calibrator"]["against"]])
-    print_rows("Each model", ["", pair.spec, pair.against], rows)
+    names = [f"{one['runtime']}:{one['model']}" for one in (report["model"], report["against"])]
+    print_rows("Each model", ["", *names], rows)
     say(f"From the first to the second: {verdict.summary}.")
     for reason in verdict.reasons:
         say(f"- {reason}")
     say(f"They differ most on question {report['furthest']['id']}: {report['furthest']['prompt']}")
-    for spec, name in ((pair.spec, "model"), (pair.against, "against")):
-        if report["usage"][name]:
-            say(f"{spec}:")
-            say_spent(report["usage"][name])
+    for usage in report["usage"].values():
+        say_spent(usage)
 
 
 def _share(value: float | None) -> str:

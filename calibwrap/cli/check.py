@@ -15,6 +15,9 @@ from calibwrap.wrap import CalibratedLM
 
 _PROBE = Question("Which planet is known as the red planet?", ["Venus", "Mars", "Jupiter"], answer=1, id="probe")
 
+WIDE = 0.005
+"""Width of an interval that is worth showing beside two decimals."""
+
 
 def run(spec: str, settings: list[str] | None, conformance: bool, as_json: bool) -> None:
     """Print identity, capabilities, what a probe has shown, and the readouts that work."""
@@ -80,9 +83,11 @@ def _told(found: Mapping[str, Any]) -> str:
     if not found["works"]:
         return f"no: {found['reason']}"
     text = f"yes: {found['choice']} at {found['confidence']:.2f}"
+    low, high = found["bounds"]
+    if high - low >= WIDE:
+        text += f" ({low:.2f} to {high:.2f} by what the list leaves out)"
     if found["missing"]:
-        low, high = found["bounds"]
-        text += f" ({low:.2f} to {high:.2f}, for the list did not show {found['missing']} of the options)"
+        text += f", {found['missing']} of {len(_PROBE.options)} options not listed"
     return text if found["label_mass"] is None else f"{text}, labels carry {found['label_mass']:.2f} of the probability"
 
 
