@@ -94,6 +94,12 @@ class FaultServer:
         with self._lock:
             return [seen for seen in self.seen if seen.billed]
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being handled."""
+        with self._lock:
+            return self._now
+
     def billed_twice(self) -> int:
         """Return how many computed requests were computed before."""
         digests = [seen.digest for seen in self.billed]
