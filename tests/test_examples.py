@@ -14,6 +14,7 @@ import pytest
 import calibwrap as cw
 from calibwrap.data import packaged_model
 from calibwrap.testing import adapter_checks, calibrator_checks, fit_checks
+from tests.servers import real
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -49,9 +50,9 @@ def printed(block: str) -> list[str]:
     return [line.removeprefix("# ") for line, whole in kept if line != whole or line.startswith("# ")]
 
 
-def run(script: str, folder: Path, *words: str) -> str:
+def run(script: str, folder: Path, *words: str, ignore: str = "no warning") -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", str(EXAMPLES / script), *words],
+        [sys.executable, "-W", "error::UserWarning", "-W", f"ignore:{ignore}", str(EXAMPLES / script), *words],
         cwd=folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -146,6 +147,28 @@ def test_calibrate_without_labels(installed: Path) -> None:
     assert calibrator.report is not None
     assert calibrator.report.method == "daca"
     assert f"{calibrator.report.rows_used} of 60" in told
+
+
+@pytest.mark.model
+def test_daca_on_a_real_server_costs_nothing_the_second_time(installed: Path) -> None:
+    """A chat model behind llama-server, after a base model that writes sums rather than letters."""
+    with real.llama_server(packaged_model("smollm2-135m-instruct")) as server:
+        words = [server.model, "questions.jsonl", "c.json", "--base-url", server.base_url, "--limit", "30"]
+        first, again = (run("daca_on_an_api.py", installed, *words, ignore="The labels together") for _ in range(2))
+    calibrator = cw.load(installed / "c.json")
+    assert isinstance(calibrator, cw.Temperature)
+    assert calibrator.report is not None
+    assert calibrator.report.provenance is not None
+    assert (calibrator.report.method, calibrator.report.provenance.runtime) == ("daca", "openai")
+    assert f"Temperature {calibrator.value:.2f}" in first
+    assert "'prompt_tokens': 0, 'completion_tokens': 0" in again
+    assert first.partition("Spent")[0] == again.partition("Spent")[0]
+
+
+def test_the_api_example_is_short_and_its_address_is_an_argument() -> None:
+    text = (EXAMPLES / "daca_on_an_api.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    assert '"base_url": chosen.base_url' in text
 
 
 @pytest.mark.model
