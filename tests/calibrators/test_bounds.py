@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from calibwrap.calibrators import Identity, Temperature, VectorScaling, chain, fit_daca
-from calibwrap.calibrators._truncated import _piled
+from calibwrap.calibrators import Identity, Temperature, VectorScaling, chain, fit_daca, fit_temperature
+from calibwrap.calibrators._truncated import _piled, ends, hidden_in
 from calibwrap.errors import CapabilityError
 from calibwrap.scores import OptionScores, join
 
@@ -220,3 +220,33 @@ def test_daca_says_how_the_temperature_moves_between_the_ends():
     low, high = (float(word.strip(".,")) for word in note.split() if word[0].isdigit())
     fitted = fit_daca(post, pre).value
     assert low < fitted < high  # more mass on the missing options asks for a flatter distribution
+
+
+def test_what_is_hidden_comes_back_out_of_the_bounds():
+    """s = .4, .2, 0 and h = .1, 0, .15, at most .15 together: in units of .4."""
+    scores = OptionScores.from_lists([[0.4, 0.2, 0.0]], [[1, 0, 2]], [0.15], [0.1], "label")
+    hidden = hidden_in(scores)
+    np.testing.assert_allclose(hidden.shown, [[1.0, 0.5, 0.0]], rtol=1e-12)
+    np.testing.assert_allclose(hidden.own, [[0.25, 0.0, 0.375]], atol=1e-12)
+    np.testing.assert_allclose(hidden.others[0, :2], [0.375, 0.375], rtol=1e-12)
+    low, high = ends(scores)
+    np.testing.assert_allclose(np.exp(low), hidden.shown, rtol=1e-12)
+    share = 0.15 / 0.25  # of the most that each may hide, when all do at once
+    np.testing.assert_allclose(np.exp(high), [[1.0 + 0.25 * share, 0.5, 0.375 * share]], rtol=1e-12)
+
+
+def test_ends_keep_the_point_values_of_a_row_that_shows_nothing():
+    scores = OptionScores.from_lists([[0.0, 0.0]], [[1, 1]], [0.5], [0.1], "label")
+    for end in ends(scores):
+        np.testing.assert_array_equal(end, scores.logprobs)
+
+
+def test_a_fit_uses_the_rows_whose_first_choice_is_certain():
+    """One option with a hidden form leaves the choice of the second row open; the first is fitted."""
+    scores = OptionScores.from_lists(
+        [[0.5, 0.2], [0.25, 0.2], [0.3, 0.4]], [[1, 1], [0, 1], [0, 0]], [0.2, 0.2, 0.0], [0.06, 0.06, 0.0], "label"
+    )
+    assert scores.argmax_certified.tolist() == [True, False, True]
+    report = fit_temperature(scores, [0, 0, 0]).report
+    assert (report.rows, report.rows_used) == (3, 2)
+    assert [note.split()[0] for note in report.notes[:2]] == ["1", "1"]  # one cut and used, one left out
