@@ -12,6 +12,7 @@ import numpy as np
 
 from calibwrap.adapters._openai_replies import Choice, Position, first_position, held_back, read_choices
 from calibwrap.adapters._openai_requests import (
+    LIST_LENGTHS,
     PATHS,
     Dialect,
     Draw,
@@ -135,14 +136,13 @@ def _settled(send: Send, dialect: Dialect, draw: Draw, server: str) -> tuple[Rep
 def _shown(dialect: Dialect, positions: list[Position], free: bool, body: Mapping[str, Any], server: str) -> Shown:
     rows = [sorted_row(position, dialect.asked, server) for position in positions]
     entries = [entry for row in rows for entry in row.entries]
-    lost = positions[0].by_text and any(entry.data is None for entry in entries)  # one text pushed another out
     spread = relative_spread(*rows) if free else float("nan")
     named = str(body.get("model") or "")
     told = (named if named != dialect.model else "", str(body.get("system_fingerprint") or ""))
     usage = body.get("usage") or {}
     return Shown(
         dialect=dialect,
-        top=dialect.asked if lost else min(dialect.asked, *(len(row.entries) for row in rows)),
+        top=min(_length(position, dialect.asked) for position in positions),
         semantics=_meaning(spread),
         spread=spread,
         ids=all(entry.id is not None for entry in entries),
@@ -152,6 +152,14 @@ def _shown(dialect: Dialect, positions: list[Position], free: bool, body: Mappin
         prompt_tokens=int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0),
         fingerprint=" ".join(filter(None, told)),
     )
+
+
+def _length(position: Position, asked: int) -> int:
+    """Return how many tokens a server lists; where texts have pushed each other out, the next customary number."""
+    length = min(asked, sum(entry.logprob is not None for entry in position.listed))
+    if position.by_text and any(entry.data is None for entry in position.listed):
+        return min(number for number in (*LIST_LENGTHS, asked) if length <= number <= asked)
+    return length
 
 
 def _meaning(spread: float) -> Semantics:
