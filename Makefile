@@ -23,11 +23,16 @@ bench: .venv/bench.installed
 	for file in benchmarks/[a-z]*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
 
 # A strict editable installation is a tree of links: type checkers see it, and a new file needs a new installation.
-.venv/%.installed: pyproject.toml constraints.txt .venv/files
+.PRECIOUS: .venv/%.dependencies
+.venv/%.installed: .venv/%.dependencies .venv/files
+	$(PIP) install --quiet --no-deps --no-build-isolation --config-settings editable_mode=strict --editable .
+	touch $@
+
+# vLLM's CPU build brings a torchvision that does not load beside this torch, and nothing here needs it.
+.venv/%.dependencies: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt pip setuptools
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --config-settings editable_mode=strict --editable '.[$*]'
-	# the torchvision that vLLM brings does not load beside this torch, and nothing here needs it
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$*]'
 	$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
