@@ -197,7 +197,9 @@ class Cache:
                 time.sleep(0.01)  # another process is making the same file; changing the mode does not wait for it
 
     def _make(self) -> None:
-        if not self._is_ready():
+        with self._transaction("DEFERRED"):  # one look: another process may be making the file at this moment
+            is_ready = self._is_ready()
+        if not is_ready:
             self._connection.execute("PRAGMA journal_mode = WAL")
         with self._transaction():
             for statement in () if self._is_ready() else _TABLES:
@@ -222,9 +224,9 @@ class Cache:
         return False
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Make changes all or none, and wait for other processes that write."""
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """Make changes all or none, and wait for other processes that write; "DEFERRED" only looks at one state."""
+        self._connection.execute(f"BEGIN {kind}")
         try:
             yield
             self._connection.execute("COMMIT")

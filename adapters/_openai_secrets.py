@@ -67,4 +67,4 @@ def _named_secrets(fields: Mapping[str, object]) -> Iterable[str]:
 
 
 def _values(query: str) -> Iterable[str]:
-    return (part.partition("=")[2] for part in query.split("&"))
+    return (part.partition("=")[2].rstrip("/") for part in query.split("&"))

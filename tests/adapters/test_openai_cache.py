@@ -115,6 +115,8 @@ def test_the_text_of_a_request_knows_its_value_and_not_its_order(body: dict[str,
 WRITER = """
 import sys
 from calibwrap.adapters._openai_cache import Cache, Entry
+print("ready", flush=True)
+sys.stdin.readline()
 cache = Cache(sys.argv[1])
 for number in range(50):
     cache.put(Entry(f"{sys.argv[2]}-{number}", "t", "", "m", 1.0, 2.0, "{}", '{"answer": 1}'))
@@ -125,7 +127,13 @@ cache.close()
 def test_several_processes_may_make_and_write_one_file(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     command = [sys.executable, "-P", "-c", WRITER, str(path)]
-    writers = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in "abc"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    writers = [subprocess.Popen([*command, name], text=True, **pipes) for name in "abc"]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:  # all make the file at the same moment
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
     for writer in writers:
         _, errors = writer.communicate(timeout=60)
         assert writer.returncode == 0, errors
