@@ -88,7 +88,9 @@ def _told(found: Mapping[str, Any]) -> str:
         text += f" ({low:.2f} to {high:.2f} by what the list leaves out)"
     if found["missing"]:
         text += f", {found['missing']} of {len(_PROBE.options)} options not listed"
-    return text if found["label_mass"] is None else f"{text}, labels carry {found['label_mass']:.2f} of the probability"
+    return (
+        text if found["label_mass"] is None else f"{text}, options carry {found['label_mass']:.2f} of the probability"
+    )
 
 
 def _conformance(adapter: Adapter) -> dict[str, str]:
