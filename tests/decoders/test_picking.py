@@ -95,6 +95,7 @@ def test_the_score_of_best_of_n_may_be_any_function():
     drawn = [trace("A", [0.9, 0.1, 0.0]), trace("B", [0.9, 0.1, 0.0])]
     decoder = cw.BestOfN(k=2, labels=LABELS, score=lambda one: one.completion.text.count("B"))
     assert finish(decoder, drawn).text == "B"
+    assert finish(replace(decoder, score=lambda one: 1.0), drawn).text == "A"  # the first among equals
     with pytest.raises(InputError, match="score"):
         finish(replace(decoder, score=lambda one: float("nan")), drawn)
 
