@@ -91,7 +91,7 @@ def request_body(dialect: Dialect, prompt: Prompt, draw: Draw) -> dict[str, Any]
     }
     if dialect.endpoint == "responses":
         body |= {"max_output_tokens": max(LEAST_OUTPUT, draw.max_tokens), "top_logprobs": top, "top_p": 1.0}
-        body |= {"include": ["message.output_text.logprobs"], "store": False}
+        body |= {"include": ["message.output_text.logprobs"], "store": False, "stream": False}
         if dialect.thinking_off:
             body["reasoning"] = {"effort": "none"}
         return _without_refused(dialect, body)
