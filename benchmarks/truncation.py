@@ -40,6 +40,8 @@ FORMS = ("{}", " {}", "{}.")
 KINDS = ("float64", "float32")
 """Types of the listed values: as computed, and as servers send them."""
 TOLERANCE = 1e-12
+GUESSES = (0.5, 0.25, 0.1, 0.05, 0.02)
+"""Other point values of an option that is not shown, as shares of the most that it can have."""
 PROMPT, REST = LETTER.body.split("{question}", 1)
 
 
@@ -69,6 +71,16 @@ class Cases:
         """Return the scores of all cases, with bounds."""
         mask = np.array(self.truth) > 0.0
         return cw.OptionScores.from_lists(self.shown, self.unlisted, self.tail, self.cut, "benchmark", mask)
+
+    def guessed(self, share: float) -> np.ndarray:
+        """Return what is shown, and `share` of the most that it can have where nothing is."""
+        shown, exists = np.array(self.shown), np.array(self.truth) > 0.0
+        tail, cut = np.array(self.tail)[:, None], np.array(self.cut)[:, None]
+        missing = exists & (shown == 0.0)
+        most = np.minimum(
+            share * np.minimum(tail, np.array(self.unlisted) * cut), tail / np.fmax(missing.sum(1), 1)[:, None]
+        )
+        return np.where(missing, most, shown)
 
 
 def _cci(listed: TokenScores, options: list[list[int]]) -> np.ndarray:
@@ -156,6 +168,9 @@ def measured(cases: Cases, temperature: float) -> dict[str, float]:
         "first choice certain and wrong": int((certain & (truth.argmax(axis=1) != scores.choice)).sum()),
         "point value, mean error": float(np.abs(calibrated.probabilities - truth)[mask].mean()),
     }
+    for share in GUESSES:
+        guessed = tempered(cases.guessed(share)[known], temperature)
+        result[f"with {share:g} of the bound, mean error"] = float(np.abs(guessed - truth[known])[mask[known]].mean())
     for name, values in (("cci", np.array(cases.cci)), ("renormalised", np.array(cases.shown))):
         other = tempered(values[known], temperature)
         error = np.abs(other - truth[known])[mask[known]]

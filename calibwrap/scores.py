@@ -20,6 +20,8 @@ Bools = NDArray[np.bool_]
 
 ROUNDING = 1e-6
 """How far the sum of listed probabilities may be off, since runtimes compute and send them as 32-bit numbers."""
+GUESS = 0.1
+"""Share of the most that it can have that an unlisted option gets as its point value, by benchmarks/truncation.py."""
 
 
 def logsumexp(values: ArrayLike) -> Floats:
@@ -172,7 +174,7 @@ class TokenScores(_Record):
 class OptionScores(_Record):
     """Log-probabilities of the options of N questions, with honest bounds where a backend truncated.
 
-    An option that a truncated list did not show at all is marked in `missing`; its point value is about half of the
+    An option that a truncated list did not show at all is marked in `missing`; its point value is `GUESS` of the
     most that it can have, and every bound is kept. `from_lists` works them out.
 
     >>> s = OptionScores(np.log([[0.8, 0.2]]), readout="label")
@@ -265,7 +267,7 @@ class OptionScores(_Record):
         total = part.sum(axis=1, keepdims=True)
         blind = total == 0.0
         missing = exists & (part == 0.0) & ((count > 0) | blind)
-        guess = np.minimum(hidden / 2.0, rest / np.maximum(missing.sum(axis=1, keepdims=True), 1))
+        guess = np.minimum(GUESS * hidden, rest / np.maximum(missing.sum(axis=1, keepdims=True), 1))
         with np.errstate(divide="ignore"):
             point = np.where(blind, np.where(exists, 0.0, -np.inf), np.log(np.where(missing, guess, part)))
         value = np.exp(log_softmax(point))

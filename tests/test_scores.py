@@ -235,7 +235,7 @@ class TestListsOfTheMostProbable:
         least = [0.4 / 0.75, 0.2 / 0.75, 0.0]  # itself nothing, the others all they can together
         np.testing.assert_allclose(scores.upper, [most], rtol=1e-14)
         np.testing.assert_allclose(scores.lower, [least], rtol=1e-14)
-        np.testing.assert_allclose(scores.probabilities[0], np.array([0.4, 0.2, 0.075]) / 0.675)
+        np.testing.assert_allclose(scores.probabilities[0], np.array([0.4, 0.2, 0.015]) / 0.615)  # a tenth of .15
         assert scores.missing.tolist() == [[False, False, True]]
         assert scores.argmax_certified.all(), ".4 is more than .2 and than .15"
 

@@ -55,7 +55,7 @@ def _cut_off(scores: OptionScores) -> str:
     unsure = int((~scores.argmax_certified).sum())
     return (
         f"In {counted(touched, 'question')} the backend's list did not show every option; such an option counts with "
-        f"half of its upper bound. In {counted(unsure, 'question')} even the first choice is therefore not certain."
+        f"a tenth of its upper bound. In {counted(unsure, 'question')} even the first choice is therefore not certain."
     )
 
 
