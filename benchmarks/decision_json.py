@@ -5,16 +5,24 @@
 FOLDER holds an unpacked Transformers of 5.23 or later, which need not be installed: `pip download --no-deps
 transformers==5.23.0`, then unzip. A tiny random chat model answers questions of each type in Transformers' own decision
 pipeline, first without the file, then with temperatures that `save_decision` wrote; what the pipeline says then is
-compared with `Temperature` on what it said before.
+compared with `Temperature` on what it said before. Choice questions are then asked once more of `transformers serve`,
+by readout "decision".
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +80,61 @@ def main() -> None:
         for kind, value in TEMPERATURES.items():
             cw.save_decision(cw.Temperature(value), model, question_type=kind)
         after = json.loads(python(PIPELINE, model, asked, environment))
+        served = ask_server(model, environment, states)
     print("type     temperature   largest change of a probability   largest difference to Temperature")
     for kind, value in TEMPERATURES.items():
         raw, told = (np.array([probabilities(reply[kind]) for reply in replies]) for replies in (before, after))
         ours = np.exp(cw.Temperature(value)(np.log(raw)))
-        print(f"{kind:8} {value:<13} {np.abs(told - raw).max():<33.3f} {np.abs(told - ours).max():.1e}")
+        show(kind, value, raw, told, ours)
+        if kind == "choice":
+            show("served", value, raw, served, ours)
+
+
+def show(kind: str, value: float, raw: np.ndarray, told: np.ndarray, ours: np.ndarray) -> None:
+    print(f"{kind:8} {value:<13} {np.abs(told - raw).max():<33.3f} {np.abs(told - ours).max():.1e}")
 
 
 def probabilities(answer: dict) -> list[float]:
     """Return the probabilities of an answer's options, in order."""
     return [answer["noul"], 1 - answer["noul"]] if answer["type"] == "noul" else list(answer["probabilities"].values())
+
+
+def ask_server(model: Path, environment: dict[str, str], states: list[str]) -> np.ndarray:
+    """Return the probabilities that readout "decision" reads from `transformers serve`."""
+    questions = [cw.Question("Which tone?", OPTIONS, context=state) for state in states]
+    with serving(model, environment) as url, cw.wrap(f"openai:{model}", base_url=url) as lm:
+        return lm.scores(questions, readout="decision").probabilities
+
+
+@contextlib.contextmanager
+def serving(model: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Start the server on a free port of the loopback address, give its base URL, and end it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model), "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32"]
+    environment = {**environment, "HF_HUB_CACHE": str(model.parent), "HF_HUB_OFFLINE": "1"}
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", server)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers."""
+    for _ in range(300):
+        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url, timeout=5):
+            return
+        if server.poll() is not None:
+            break
+        time.sleep(0.4)
+    raise SystemExit(f"transformers serve does not answer at {url}")
 
 
 def python(code: str, model: Path, text: str, environment: dict[str, str]) -> str:

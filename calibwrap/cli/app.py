@@ -22,7 +22,8 @@ Split = Annotated[str, typer.Option(help="Split of a packaged set; its own defau
 Limit = Annotated[int | None, typer.Option(help="Take this many questions only, drawn with --seed.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of the draw of --limit and of the split into fit and held-out part.")]
 ReadoutName = Annotated[
-    str | None, typer.Option("--readout", help="label, continuation, continuation:token, each with :TEMPLATE at will.")
+    str | None,
+    typer.Option("--readout", help="label, continuation, continuation:token, each with :TEMPLATE at will; decision."),
 ]
 ReferenceReadout = Annotated[str | None, typer.Option(help="How the reference is read; per token by default.")]
 TemplateFile = Annotated[
