@@ -24,6 +24,7 @@ import numpy as np
 import calibwrap as cw
 from calibwrap import metrics
 from calibwrap.data import load_questions, packaged_model
+from calibwrap.errors import CapabilityError
 from calibwrap.readouts import Continuation, Label
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # for the servers that the tests start
@@ -67,7 +68,7 @@ def read(lm: cw.CalibratedLM, questions: list[cw.Question]) -> dict[str, dict[st
         began = time.perf_counter()
         try:
             scores = lm.scores(questions, readout=readout)
-        except cw.CapabilityError as error:
+        except CapabilityError as error:
             found[name] = {"refused": str(error)}
         else:
             found[name] = {"scores": scores, "seconds": time.perf_counter() - began}

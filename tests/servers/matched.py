@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from calibwrap.data import cache_folder, packaged_model
 
+VOCABULARY = 340
+"""Tokens of the tiny model. A list of so many is complete; vLLM's engine dies of being asked for more."""
 SPECIALS = ["<pad>", "<s>", "</s>", "<unk>"]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
@@ -51,7 +53,7 @@ def tiny(folder: Path, seed: int = 0) -> Matched:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = LlamaForCausalLM(config).eval()
-            _prefer_letters(model, tokenizer)
+            _prefer(model, tokenizer)
         model.save_pretrained(matched.directory)
         tokenizer.save_pretrained(matched.directory)
         write_gguf(matched.directory, matched.gguf)
@@ -69,11 +71,22 @@ def smollm2(folder: Path | None = None) -> Matched:
     return matched
 
 
-def _prefer_letters(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Let the letters' tokens swing more than others, so that answers differ and some are likely."""
-    letters = [ids[0] for ids in (tokenizer(" " + letter).input_ids for letter in "ABCD") if len(ids) == 1]
+def _prefer(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Let letters be likely, and pieces of characters all but impossible, as in a model that has learned to write.
+
+    The first number of every embedding is the same, and no layer reads or writes it; the output head's column for it
+    is then a bias of each token.
+    """
+    texts = [tokenizer.decode([index]) for index in range(len(tokenizer))]
+    bias = [-20.0 if "\ufffd" in text else 3.0 if text in (" A", " B", " C", " D") else 0.0 for text in texts]
     with torch.no_grad():
-        model.lm_head.weight[letters] *= 3.0
+        model.model.embed_tokens.weight[:, 0] = 4.0
+        model.lm_head.weight[:, 0] = torch.tensor(bias)
+        for layer in model.model.layers:
+            for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+                norm.weight[0] = 0.0
+            for written in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                written.weight[0] = 0.0
 
 
 def byte_level() -> PreTrainedTokenizerFast:
@@ -83,7 +96,7 @@ def byte_level() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=340, special_tokens=SPECIALS, initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY, special_tokens=SPECIALS, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     return PreTrainedTokenizerFast(

@@ -9,9 +9,6 @@ from pathlib import Path
 from . import matched, real
 
 KINDS = ("vllm", "llama_cpp.server", "llama-server")
-LONG_LIST = 400
-"""More than the tiny vocabulary: a server that is asked for so many entries lists them all."""
-
 _open = contextlib.ExitStack()
 atexit.register(_open.close)
 
@@ -26,6 +23,6 @@ def model() -> matched.Matched:
 def server(kind: str) -> real.Server:
     """Return the session's server of a kind; vLLM's takes most of a minute to start."""
     if kind == "vllm":
-        return _open.enter_context(real.vllm_server(model().directory, "--max-logprobs", str(LONG_LIST)))
+        return _open.enter_context(real.vllm_server(model().directory, "--max-logprobs", str(matched.VOCABULARY)))
     start = {"llama_cpp.server": real.llama_cpp_server, "llama-server": real.llama_server}[kind]
     return _open.enter_context(start(model().gguf))
