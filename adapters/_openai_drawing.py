@@ -96,6 +96,8 @@ class Drawer:
         asked = min(dialect.asked, self.top + 1)
         rows = [sorted_row(position, asked, self.server) for position in positions]
         scores = token_scores(rows, [position.drawn for position in positions], self.numbers, self.top)
+        if finish == "stop" and not self.sampling.stop and positions and not text.endswith(positions[-1].drawn.text):
+            self.numbers.silence(int(scores.chosen[-1]))  # type: ignore[index]  # drawn tokens were given
         unreported = 0 if spent is None or finish == "stop" else max(0, spent - len(choice.positions or ()))
         return Completion(text, scores, finish, self._settings(dialect) | {"unreported_tokens": unreported})
 

@@ -56,6 +56,11 @@ class TokenNumbers:
         self._given += 1
         return OWN_NUMBERS + self._given - 1
 
+    def silence(self, number: int) -> None:
+        """Note that a token adds no text, such as the end token, whose name some servers give in place of bytes."""
+        with self._lock:
+            self._bytes[number] = b""
+
     def bytes_of(self, number: int) -> bytes:
         """Return the bytes of a token that was seen; b"" where they are not known."""
         return self._bytes.get(number, b"")
