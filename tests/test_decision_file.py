@@ -167,3 +167,14 @@ def test_commands_read_and_write_it_by_its_name(tmp_path: Path) -> None:
     check_file_holds("vector", tmp_path / "own.json")
     with pytest.raises(InputError, match="method 'matrix' fits more"):
         check_file_holds("matrix", path)
+
+
+def test_a_method_that_fits_more_than_one_number_is_refused_before_the_model_is_opened(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from calibwrap.cli.app import app
+
+    words = ["fit", "llama-cpp:absent.gguf", "--data", "absent.jsonl", "--method", "vector"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "decision.json")])
+    assert isinstance(done.exception, InputError)
+    assert "method 'vector' fits more" in str(done.exception)
