@@ -23,6 +23,46 @@ def check_prompts(prompts: Sequence[Prompt]) -> None:
             raise InputError(f"'prompts[{index}]' is empty; a model needs at least one character to go on from.")
 
 
+def check_top(top: int | None, least: int) -> None:
+    """Return nothing when `top` is None, for the whole vocabulary, or at least `least`.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if top is not None and (isinstance(top, bool) or top < least):
+        raise InputError(f"'top' must be at least {least}, or None for the whole vocabulary. Got {top!r}.")
+
+
+def check_ids(ids: Sequence[Sequence[int]], prompts: int, vocabulary: int) -> None:
+    """Return nothing when `ids` holds one list of known token ids a prompt, none empty.
+
+    Raises:
+        InputError: names the first list that is not.
+    """
+    if len(ids) != prompts:
+        raise InputError(f"'ids' must hold one list of token ids a prompt: {prompts}. Got {len(ids)}.")
+    for index, own in enumerate(ids):
+        if not len(own) or not all(0 <= token < vocabulary for token in own):
+            raise InputError(
+                f"'ids[{index}]' must be a list of token ids from 0 to {vocabulary - 1}, not empty. Got {list(own)}."
+            )
+
+
+def check_continuations(prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> None:
+    """Return nothing when `continuations` holds one list of texts a prompt, none empty.
+
+    Raises:
+        InputError: names the first list that is not.
+    """
+    if isinstance(continuations, str) or len(continuations) != len(prompts):
+        raise InputError(
+            f"'continuations' must hold one list of texts a prompt: {len(prompts)}. Got {len(continuations)}."
+        )
+    for index, texts in enumerate(continuations):
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
+            raise InputError(f"'continuations[{index}]' must be a list of texts, none empty. Got {texts!r}.")
+
+
 def split_joint(prompt_ids: Sequence[int], joints: Sequence[Sequence[int]]) -> int:
     """Return how many leading tokens all `joints` share with the prompt read alone: where scoring may begin.
 

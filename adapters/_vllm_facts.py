@@ -4,9 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from calibwrap.adapters._shared import check_top
 from calibwrap.base import Sampling
 from calibwrap.capabilities import Provides
-from calibwrap.errors import CapabilityError, InputError, SemanticsMismatch
+from calibwrap.errors import CapabilityError, SemanticsMismatch
 
 STEERING = "calibwrap.adapters._vllm_steering:Steering"
 """The plug-in's name for `vllm.LLM(logits_processors=[...])`."""
@@ -114,15 +115,14 @@ def provides_of(facts: Facts, *, chat: bool, token_bytes: bool) -> Provides:
     )
 
 
-def check_top(facts: Facts, top: int | None, least: int) -> int:
+def list_length(facts: Facts, top: int | None, least: int) -> int:
     """Return `logprobs=` of a request that lists `top` tokens, None being the whole vocabulary.
 
     Raises:
         InputError: `top` is below `least`.
         CapabilityError: the engine was made with a smaller `max_logprobs`.
     """
-    if top is not None and (isinstance(top, bool) or top < least):
-        raise InputError(f"'top' must be at least {least}, or None for the whole vocabulary. Got {top!r}.")
+    check_top(top, least)
     if facts.max_logprobs == -1:
         return -1 if top is None else min(top, facts.vocabulary)
     if top is None or top > facts.max_logprobs:

@@ -9,7 +9,15 @@ import numpy as np
 
 from calibwrap.adapters import _hf_load
 from calibwrap.adapters._model_files import looks_like_path, revision_of
-from calibwrap.adapters._shared import check_length, check_prompts, hash_texts
+from calibwrap.adapters._shared import (
+    check_continuations,
+    check_ids,
+    check_length,
+    check_prompts,
+    check_top,
+    hash_texts,
+)
+from calibwrap.adapters._token_bytes import shows_bytes, token_bytes
 from calibwrap.adapters._tokenizer import Reader
 from calibwrap.base import Adapter, Calibrator, Completion, Sampling
 from calibwrap.capabilities import Provides, check_needs
@@ -60,6 +68,7 @@ class Transformers(Adapter):
             top=None,
             score=True,
             tokenize=True,
+            token_bytes=shows_bytes(tokenizer),
             chat=bool(self._reader.template),
             steers=True,
             context_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
@@ -110,6 +119,14 @@ class Transformers(Adapter):
         prefix, (tail,) = self._reader.split(prompt, [continuation])
         return prefix, tail
 
+    def token_bytes(self, ids: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token; b"" for special tokens.
+
+        Raises:
+            CapabilityError: the tokenizer does not show them.
+        """
+        return token_bytes(self.tokenizer, ids) if self.provides.token_bytes else super().token_bytes(ids)
+
     def next_token(
         self, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]] | None = None, top: int | None = None
     ) -> list[TokenScores]:
@@ -125,7 +142,9 @@ class Transformers(Adapter):
 
         engine = self._open()
         tokens = self._read_all(prompts, new=0)
-        _check_ids(prompts, ids, top, engine.vocabulary)
+        check_top(top, least=1)
+        if ids is not None:
+            check_ids(ids, len(prompts), engine.vocabulary)
         found: dict[int, TokenScores] = {}
         with hf.inference(engine.model):
             for part in hf.batches([len(own) for own in tokens], engine.batch_size):
@@ -155,8 +174,8 @@ class Transformers(Adapter):
 
         engine = self._open()
         check_prompts(prompts)
-        _check_continuations(prompts, continuations)
-        _check_top(top)
+        check_continuations(prompts, continuations)
+        check_top(top, least=0)
         jobs = []
         for index, (prompt, texts) in enumerate(zip(prompts, continuations, strict=True)):
             job = hf.Job(index, *self._reader.split(prompt, texts))
@@ -190,7 +209,7 @@ class Transformers(Adapter):
                     f"Inside decoding a calibrator maps tokens, and '{steer.kind}' is of level '{steer.level}': use "
                     "one of level 'token', or calibrate the answer after decoding."
                 )
-        _check_top(sampling.top)
+        check_top(sampling.top, least=0)
         tokens = self._read_all(prompts, new=sampling.max_tokens)
         with inference(engine.model):
             return hf.generate(engine, self._reader, tokens, sampling, steer)
@@ -252,40 +271,6 @@ def _check_parts(model: Any, tokenizer: Any, batch_size: int, logits_dtype: str)
         raise InputError(f"'batch_size' must be an integer of at least 1. Got {batch_size!r}.")
     if logits_dtype not in ("float32", "model"):
         raise InputError(f"'logits_dtype' must be 'float32' or 'model'. Got {logits_dtype!r}.")
-
-
-def _check_top(top: int | None) -> None:
-    if top is not None and (isinstance(top, bool) or top < 0):
-        raise InputError(f"'top' must be at least 0, or None for the whole vocabulary. Got {top!r}.")
-
-
-def _check_ids(
-    prompts: Sequence[Prompt], ids: Sequence[Sequence[int]] | None, top: int | None, vocabulary: int
-) -> None:
-    if top is not None and top < 1:
-        raise InputError(f"'top' must be at least 1, or None for the whole vocabulary. Got {top!r}.")
-    if ids is None:
-        return
-    if len(ids) != len(prompts):
-        raise InputError(f"'ids' must hold one list of token ids a prompt: {len(prompts)}. Got {len(ids)}.")
-    for index, own in enumerate(ids):
-        if not own or not all(0 <= token < vocabulary for token in own):
-            raise InputError(
-                f"'ids[{index}]' must be a list of token ids from 0 to {vocabulary - 1}, not empty. Got {list(own)}."
-            )
-
-
-def _check_continuations(prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> None:
-    if isinstance(continuations, str) or len(continuations) != len(prompts):
-        raise InputError(
-            f"'continuations' must hold one list of texts a prompt: {len(prompts)}. Got {len(continuations)}."
-        )
-    for index, texts in enumerate(continuations):
-        if isinstance(texts, str) or not texts:
-            raise InputError(f"'continuations[{index}]' must be a list of at least one text. Got {texts!r}.")
-        for text in texts:
-            if not isinstance(text, str) or not text:
-                raise InputError(f"'continuations[{index}]' must hold texts that are not empty. Got {text!r}.")
 
 
 def _one_position(logits: Any, log_z: float, ids: Sequence[int] | None, top: int | None) -> TokenScores:

@@ -18,7 +18,15 @@ from calibwrap.adapters._llamacpp_files import check_gguf, file_hash, number_for
 from calibwrap.adapters._llamacpp_scores import drawer, given_scores, joined, token_scores
 from calibwrap.adapters._llamacpp_steering import check_token_level, logits_processor
 from calibwrap.adapters._llamacpp_vocabulary import Vocabulary
-from calibwrap.adapters._shared import check_length, check_prompts, cut_at_stop, hash_texts, split_joint
+from calibwrap.adapters._shared import (
+    check_ids,
+    check_length,
+    check_prompts,
+    check_top,
+    cut_at_stop,
+    hash_texts,
+    split_joint,
+)
 from calibwrap.adapters._vocabulary_hash import hash_vocabulary
 from calibwrap.base import Adapter, Calibrator, Completion, Sampling
 from calibwrap.capabilities import Provides, check_needs
@@ -66,6 +74,7 @@ class LlamaCpp(Adapter):
             top=None,
             score=True,
             tokenize=True,
+            token_bytes=True,
             chat=bool(self._vocabulary.template),
             steers=True,
             context_length=self._context_length,
@@ -118,6 +127,10 @@ class LlamaCpp(Adapter):
         shared = split_joint(ids, [joint])
         return joint[:shared], joint[shared:]
 
+    def token_bytes(self, ids: Sequence[int]) -> list[bytes]:
+        """Return the bytes of each token; b"" for control tokens."""
+        return [self._vocabulary.piece(token) for token in ids]
+
     def next_token(
         self, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]] | None = None, top: int | None = None
     ) -> list[TokenScores]:
@@ -127,10 +140,10 @@ class LlamaCpp(Adapter):
             InputError: an empty prompt, not one list of ids a prompt, an unknown id, or `top` below 1.
             PromptTooLong: a prompt does not fit; raised before any decoding.
         """
-        _check_top(top, least=1)
+        check_top(top, least=1)
         contexts = self._contexts(prompts, room=0)
         if ids is not None:
-            self._check_ids(ids, len(prompts))
+            check_ids(ids, len(prompts), self._vocabulary.size)
         found = []
         for index, context in enumerate(contexts):
             with self._engine.lock:
@@ -151,7 +164,7 @@ class LlamaCpp(Adapter):
             PromptTooLong: a prompt with its continuation does not fit; raised before any decoding.
         """
         check_prompts(prompts)
-        _check_top(top, least=0)
+        check_top(top, least=0)
         if len(prompts) != len(continuations):
             raise InputError(f"Expected continuations for {len(prompts)} prompts. Got {len(continuations)} lists.")
         plans = [self._plan(*pair) for pair in zip(prompts, continuations, strict=True)]
@@ -178,7 +191,7 @@ class LlamaCpp(Adapter):
         if steer is not None:
             check_token_level(steer)
             check_needs(f"the calibrator '{steer.kind}'", steer.needs, self.name, self.provides)
-        _check_top(sampling.top, least=0)
+        check_top(sampling.top, least=0)
         contexts = self._contexts(prompts, room=sampling.max_tokens)
         drawn = []
         for context in contexts:
@@ -213,16 +226,6 @@ class LlamaCpp(Adapter):
             what = f"'prompts[{index}]'" + (f" with max_tokens={room}" if room else "")
             check_length(len(context) + room, self._context_length, what)
         return contexts
-
-    def _check_ids(self, ids: Sequence[Sequence[int]], prompts: int) -> None:
-        if len(ids) != prompts:
-            raise InputError(f"'ids' must hold one list for each of the {prompts} prompts. Got {len(ids)} lists.")
-        size = self._vocabulary.size
-        unknown = [token for own in ids for token in own if not 0 <= token < size]
-        if unknown or not all(ids):
-            raise InputError(
-                f"'ids' must be lists of ids from 0 to {size - 1}, none empty. Got {unknown or list(ids)}."
-            )
 
     def _plan(self, prompt: Prompt, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Return the ids that all continuations of a prompt share, and what each adds."""
@@ -281,11 +284,6 @@ def _close_if_alive(reference: "weakref.ref[Any]") -> None:
     llama = reference()
     if llama is not None:
         llama.close()
-
-
-def _check_top(top: int | None, least: int) -> None:
-    if top is not None and top < least:
-        raise InputError(f"'top' must be at least {least}, or None for the whole vocabulary. Got {top!r}.")
 
 
 def _settings(sampling: Sampling, steer: Calibrator | None) -> dict[str, Any]:

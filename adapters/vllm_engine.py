@@ -14,11 +14,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from calibwrap.adapters._model_files import looks_like_path, revision_of
-from calibwrap.adapters._shared import check_length, check_prompts, hash_texts
+from calibwrap.adapters._shared import check_continuations, check_ids, check_length, check_prompts, hash_texts
 from calibwrap.adapters._token_bytes import shows_bytes, token_bytes
 from calibwrap.adapters._tokenizer import Reader
 from calibwrap.adapters._vllm_drawing import completions, seeds, settings_of
-from calibwrap.adapters._vllm_facts import STEERING, check_drawing, check_top, facts_of, provides_of
+from calibwrap.adapters._vllm_facts import STEERING, check_drawing, facts_of, list_length, provides_of
 from calibwrap.adapters._vllm_opening import FEATURE, ends_of, number_format, open_engine, shut_down, tokenizer_of
 from calibwrap.adapters._vllm_reading import ONE_POSITION, given_scores, in_chunks, token_scores
 from calibwrap.adapters._vllm_wire import to_text
@@ -132,7 +132,7 @@ class VLLM(Adapter):
             PromptTooLong: a prompt and one token do not fit; raised before any model call.
         """
         if ids is None:
-            listed = check_top(self._facts, top, least=1)
+            listed = list_length(self._facts, top, least=1)
             tokens = self._read_all(prompts, new=1)
             replies = self._run(tokens, [{**ONE_POSITION, "logprobs": listed}] * len(tokens))
             drawn = [reply.outputs[0].logprobs for reply in replies]
@@ -156,12 +156,12 @@ class VLLM(Adapter):
             PromptTooLong: a prompt with a continuation and one token do not fit; raised before any model call.
         """
         check_prompts(prompts)
-        _check_continuations(prompts, continuations)
+        check_continuations(prompts, continuations)
         if not self.provides.score:
             raise CapabilityError(
                 "This vLLM engine gives wrong scores of prompts: load it without kv_sharing_fast_prefill."
             )
-        listed = check_top(self._facts, top, least=0)
+        listed = list_length(self._facts, top, least=0)
         pairs = [self._reader.split(*pair) for pair in zip(prompts, continuations, strict=True)]
         for index, (prefix, tails) in enumerate(pairs):
             longest = len(prefix) + max(map(len, tails)) + 1
@@ -192,7 +192,7 @@ class VLLM(Adapter):
             PromptTooLong: a prompt and `max_tokens` do not fit together; raised before any model call.
         """
         check_drawing(self._facts, sampling, steer is not None)
-        listed = check_top(self._facts, sampling.top, least=0)
+        listed = list_length(self._facts, sampling.top, least=0)
         extra = {} if steer is None else {"extra_args": self._extra(steer)}
         tokens = self._read_all(prompts, new=sampling.max_tokens)
         own_seeds = seeds(tokens, sampling.seed) if self._facts.seeds else [None] * len(tokens)
@@ -322,24 +322,7 @@ class VLLM(Adapter):
                 "This version of vLLM does not score given token ids: use top=... and its bounds, or a vLLM whose "
                 "SamplingParams take 'logprob_token_ids'."
             )
-        if len(ids) != prompts:
-            raise InputError(f"'ids' must hold one list of token ids a prompt: {prompts}. Got {len(ids)}.")
-        size = self._facts.vocabulary
-        for index, own in enumerate(ids):
-            if not len(own) or not all(0 <= token < size for token in own):
-                raise InputError(
-                    f"'ids[{index}]' must be a list of token ids from 0 to {size - 1}, not empty. Got {list(own)}."
-                )
-
-
-def _check_continuations(prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> None:
-    if isinstance(continuations, str) or len(continuations) != len(prompts):
-        raise InputError(
-            f"'continuations' must hold one list of texts a prompt: {len(prompts)}. Got {len(continuations)}."
-        )
-    for index, texts in enumerate(continuations):
-        if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
-            raise InputError(f"'continuations[{index}]' must be a list of texts, none empty. Got {texts!r}.")
+        check_ids(ids, prompts, self._facts.vocabulary)
 
 
 def _shut_down_if_alive(reference: "weakref.ref[Any]") -> None:

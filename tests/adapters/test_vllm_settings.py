@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from calibwrap.adapters._vllm_drawing import seeds, settings_of
-from calibwrap.adapters._vllm_facts import STEERING, check_drawing, check_top, facts_of, provides_of
+from calibwrap.adapters._vllm_facts import STEERING, check_drawing, facts_of, list_length, provides_of
 from calibwrap.adapters._vllm_opening import ends_of, number_format, options_of, tokenizer_of
 from calibwrap.adapters._vllm_reading import GIVEN_IDS_A_REQUEST, given_scores, in_chunks, token_scores
 from calibwrap.base import Sampling
@@ -51,19 +51,19 @@ def entry(value):
     [(20, 20, 20), (20, 0, 0), (5, 5, 5), (-1, 7, 7), (-1, None, -1), (-1, 5000, 1000), (0, 0, 0)],
 )
 def test_v4_lists_up_to_max_logprobs(max_logprobs, asked, sent):
-    assert check_top(facts(max_logprobs=max_logprobs), asked, least=0) == sent
+    assert list_length(facts(max_logprobs=max_logprobs), asked, least=0) == sent
 
 
 @pytest.mark.parametrize(("max_logprobs", "asked"), [(20, 21), (20, None), (0, 1)])
 def test_v4_a_longer_list_is_refused_with_the_option_to_change(max_logprobs, asked):
     with pytest.raises(CapabilityError, match=r"load it with max_logprobs=.*ids="):
-        check_top(facts(max_logprobs=max_logprobs), asked, least=0)
+        list_length(facts(max_logprobs=max_logprobs), asked, least=0)
 
 
 @pytest.mark.parametrize("asked", [0, -1, True])
 def test_a_list_of_nothing_is_refused(asked):
     with pytest.raises(InputError, match="at least 1"):
-        check_top(facts(), asked, least=1)
+        list_length(facts(), asked, least=1)
 
 
 def test_v4_provides_follows_max_logprobs():
