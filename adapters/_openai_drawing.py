@@ -102,7 +102,8 @@ class Drawer:
         return Completion(text, scores, finish, self._settings(dialect) | {"unreported_tokens": unreported})
 
     def _positions(self, choice: Choice) -> tuple[Position, ...]:
-        if held_back([choice]) or (not choice.text and choice.positions is None and choice.finish in STOPPED):
+        cut = not choice.text or self.sampling.stop  # llama-server leaves out tokens that a stop text cuts
+        if held_back([choice]) or (cut and choice.positions is None and choice.finish in STOPPED):
             return ()
         if choice.positions is None or any(not position.listed for position in choice.positions):
             raise LogprobsUnavailable(
