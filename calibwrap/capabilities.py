@@ -42,6 +42,11 @@ class Provides:
         by_id = self.tokenize and (self.given_ids is None or self.given_ids > 1)
         return by_id or (self.top != 0 and (self.tokenize or self.token_bytes))
 
+    @property
+    def traces(self) -> bool:
+        """Whether the label that a drawn text names can be read: lists at every position, with the tokens' bytes."""
+        return self.token_bytes and self.top != 0
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -53,6 +58,7 @@ class Needs:
     decides: bool = False
     tokenize: bool = False
     labels: bool = False
+    traces: bool = False
     plain: bool = False
     chat: bool = False
     hidden: bool = False
@@ -66,6 +72,7 @@ _INSTEAD = {
     "decides": "use readout='label', or a server that offers /decisions or /systemone",
     "tokenize": "use a runtime that shows its tokenizer: hf or llama-cpp",
     "labels": "use a server that lists log-probabilities of the most probable tokens",
+    "traces": "use a backend that lists log-probabilities with its tokens, or Greedy, which needs none",
     "plain": "use a chat template, such as questions.LETTER_CHAT (readout 'label:letter-chat')",
     "chat": "use a plain template, such as questions.LETTER or questions.CLOZE",
     "hidden": "use a calibrator on scores",

@@ -239,9 +239,11 @@ class CalibratedLM:
 
 
 def _default_readout(provides: Provides) -> Readout:
-    """Return the first readout that the backend can give: the options' texts, else their letters."""
+    """Return the first readout that the backend can give: the options' texts, else letters, else decisions."""
     if provides.score and provides.plain:
         return Continuation()
+    if provides.decides and not provides.labels:
+        return find_readout("decision")
     return find_readout("label" if provides.plain else "label:letter-chat")
 
 

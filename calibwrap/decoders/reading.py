@@ -37,7 +37,6 @@ def completed(
             "'token'."
         )
     if sampling.answer is not None:
-        _check_readable(adapter)
         sampling = replace(sampling, top=longest_list(adapter.provides))
     if calibrator.level != "token":
         drawn = adapter.generate(prompts, replace(sampling, answer=None))
@@ -85,17 +84,6 @@ def with_labels(
         for index, one in enumerate(every)
     )
     return [[next(filled) for _ in many] for many in drawn]
-
-
-def _check_readable(adapter: Adapter) -> None:
-    """Return nothing when lists with the bytes of their tokens can be had at every drawn position."""
-    provides = adapter.provides
-    if not provides.token_bytes or provides.top == 0:
-        raise CapabilityError(
-            f"Labels in traces are read from lists of the most probable tokens and their bytes, and the backend "
-            f"'{adapter.name}' has top={provides.top} and token_bytes={provides.token_bytes}: use a backend that "
-            "lists log-probabilities, or Greedy, which needs none."
-        )
 
 
 def _named(adapter: Adapter, completions: Sequence[Completion], rule: AnswerRule) -> list[Named | None]:

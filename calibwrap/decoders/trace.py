@@ -86,7 +86,7 @@ class TraceDecoder(Decoder):
         InputError: a setting is out of range.
     """
 
-    needs: ClassVar[Needs] = Needs(labels=True)
+    needs: ClassVar[Needs] = Needs(traces=True)
     k: int = 8
     """Traces to draw; at most so many when adaptive."""
     labels: tuple[str, ...] = ("A", "B", "C", "D")
