@@ -267,7 +267,7 @@ def test_truncated_rows_that_are_certain_are_used_at_their_point_values():
     missing[0, 1] = True
     fitted = fit_temperature(OptionScores(shown, "label", missing=missing), answers)
     assert fitted.value == pytest.approx(fit_temperature(shown, answers).value, rel=1e-12)
-    assert fitted.report.notes == ("1 rows were truncated and fitted with each missing option at its point value.",)
+    assert fitted.report.notes == ("1 rows were truncated and fitted with each option at its point value.",)
 
 
 def test_an_answer_of_probability_zero_is_left_out_and_no_row_at_all_is_an_error():
