@@ -174,8 +174,8 @@ class Calibrator(ABC):
             CapabilityError: this map has no honest bounds for a truncated list.
         """
         raise CapabilityError(
-            f"{self.kind} needs the exact probability of every option. Got {int(scores.n_missing.sum())} that were cut off "
-            "by the backend, or bounds for some: use temperature, or a backend that scores given tokens."
+            f"{self.kind} needs the exact probability of every option. Got bounds, and {int(scores.n_missing.sum())} "
+            "options that were cut off: use temperature, or a backend that scores given tokens."
         )
 
     @overload
