@@ -85,6 +85,15 @@ def vllm():
     return type(shared)(shared.llm)
 
 
+def openai(kind):
+    """The OpenAI adapter in front of the session's real server of a kind, around one tiny model."""
+    from calibwrap.adapters.openai_api import OpenAI
+    from tests.servers import shared
+
+    server = shared.server(kind)
+    return OpenAI.load(server.model, base_url=server.base_url)
+
+
 ADAPTERS = [
     Entry("toy", lambda _: ToyAdapter()),
     Entry("toy-sharp", lambda _: ToyAdapter(ToyModel.random(3).sharpened(2.0))),
@@ -98,6 +107,8 @@ ADAPTERS = [
     Entry("llama-cpp-bos", lambda folder: llamacpp(folder, "byte_fallback", add_bos=True)),
     Entry("llama-cpp-no-bos", lambda folder: llamacpp(folder, "byte_pairs", add_bos=False, seed=1)),
     Entry("vllm", lambda _: vllm(), {"draws": 200}),
+    Entry("openai-llama-server", lambda _: openai("llama-server")),
+    Entry("openai-vllm", lambda _: openai("vllm")),
 ]
 """Made with a folder for files."""
 

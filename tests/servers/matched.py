@@ -72,13 +72,14 @@ def smollm2(folder: Path | None = None) -> Matched:
 
 
 def _prefer(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Let letters be likely, and pieces of characters all but impossible, as in a model that has learned to write.
+    """Let letters be likely; special tokens and pieces of characters never come, as in a model that can write.
 
     The first number of every embedding is the same, and no layer reads or writes it; the output head's column for it
     is then a bias of each token.
     """
     texts = [tokenizer.decode([index]) for index in range(len(tokenizer))]
-    bias = [-20.0 if "\ufffd" in text else 3.0 if text in (" A", " B", " C", " D") else 0.0 for text in texts]
+    never, often = ("<pad>", "<s>", "<unk>"), (" A", " B", " C", " D")
+    bias = [-20.0 if "\ufffd" in text or text in never else 3.0 if text in often else 0.0 for text in texts]
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = 4.0
         model.lm_head.weight[:, 0] = torch.tensor(bias)
