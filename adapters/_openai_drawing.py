@@ -96,8 +96,10 @@ class Drawer:
         asked = min(dialect.asked, self.top + 1)
         rows = [sorted_row(position, asked, self.server) for position in positions]
         scores = token_scores(rows, [position.drawn for position in positions], self.numbers, self.top)
-        if finish == "stop" and not self.sampling.stop and positions and not text.endswith(positions[-1].drawn.text):
-            self.numbers.silence(int(scores.chosen[-1]))  # type: ignore[index]  # drawn tokens were given
+        if scores.chosen is not None and not self.sampling.stop:
+            for number, position in zip(scores.chosen, positions, strict=True):
+                if adds_no_text(position.drawn.text, choice.text):
+                    self.numbers.silence(int(number))
         unreported = 0 if spent is None or finish == "stop" else max(0, spent - len(choice.positions or ()))
         return Completion(text, scores, finish, self._settings(dialect) | {"unreported_tokens": unreported})
 
@@ -135,6 +137,15 @@ class Drawer:
         if dialect.endpoint == "responses":
             own["seed"], sent = None, {"top_p": 1.0}
         return own | sent | {"endpoint": dialect.endpoint}
+
+
+def adds_no_text(token: str, text: str) -> bool:
+    """Return whether a drawn token is a control token that a server names and leaves out of the text.
+
+    >>> adds_no_text("</s>", "Paris"), adds_no_text("</s>", "a </s> tag"), adds_no_text(" Paris", "Paris")
+    (True, False, False)
+    """
+    return len(token) > 2 and token[0] in "<[" and token[-1] in ">]" and token not in text
 
 
 def tokens_drawn(body: Mapping[str, Any]) -> int | None:

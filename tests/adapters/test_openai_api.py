@@ -36,14 +36,21 @@ def _fresh_findings():
     openai_api._PROBED.clear()
 
 
+@pytest.fixture(scope="module")
+def client():
+    """One pool of connections for all: making one takes longer than most tests."""
+    with openai.OpenAI(api_key="any-key-at-all", base_url="http://127.0.0.1:9/v1") as made:
+        yield made
+
+
 @pytest.fixture
-def serve():
+def serve(client):
     """Start a fault server, and return it with an adapter; all are ended afterwards."""
     started = []
 
     def start(model=None, *, reply=None, plan=None, **options):
         server = FaultServer(plan, model, reply=reply).__enter__()
-        adapter = OpenAI.load(options.pop("name", "m"), base_url=server.url, **options)
+        adapter = OpenAI(client.copy(base_url=server.url), model=options.pop("name", "m"), **options)
         started.append((server, adapter))
         return server, adapter
 
@@ -472,3 +479,18 @@ def test_drawn_tokens_are_listed_beside_their_rivals(serve):
         assert one.scores.chosen_logprob[position] == pytest.approx(truth[VOCABULARY.index(
             adapter.token_bytes([int(one.scores.chosen[position])])[0])], rel=1e-5)  # fmt: skip
         assert math.exp(one.scores.logprobs[position, 0]) == pytest.approx(math.exp(truth.max()), rel=1e-5)
+
+
+def test_a_control_token_that_is_named_and_not_said_has_no_bytes(serve):
+    def reply(path, body):
+        found = Model(endpoints=CHAT_ONLY).reply(path, body)
+        if body.get("seed") == 8:
+            entry = {"token": "</s>", "bytes": list(b"</s>"), "logprob": -0.5}
+            found["choices"][0]["logprobs"]["content"].append({**entry, "top_logprobs": [entry]})
+            found["choices"][0]["finish_reason"] = "stop"
+        return found
+
+    _, adapter = serve(reply=reply)
+    ((one,),) = adapter.generate([HELLO], Sampling(max_tokens=3, seed=8))
+    parts = adapter.token_bytes(one.scores.chosen.tolist())
+    assert (len(parts), parts[-1], one.finish) == (4, b"", "stop")
