@@ -17,7 +17,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from calibwrap.adapters._hf_forward import Engine, Rows, head_rows, keep, to_numpy
-from calibwrap.adapters._shared import cut_at_stop, hash_texts
+from calibwrap.adapters._shared import cut_at_stop, hash_texts, with_cut
 from calibwrap.adapters._tokenizer import Reader
 from calibwrap.base import Calibrator, Completion, Sampling
 from calibwrap.scores import TokenScores
@@ -294,4 +294,4 @@ def _completion(
         chosen_logprob=np.concatenate([step.chosen_logprob for step in kept]),
         log_z=np.concatenate([step.log_z for step in kept]),
     )
-    return Completion(text, scores, finish, settings)
+    return Completion(text, with_cut(scores, sampling.top), finish, settings)

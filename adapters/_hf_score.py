@@ -15,6 +15,7 @@ import torch
 from transformers import DynamicCache
 
 from calibwrap.adapters._hf_forward import BUDGET, Engine, Rows, batches, forward, keep, pad_right
+from calibwrap.adapters._shared import with_cut
 from calibwrap.scores import TokenScores
 
 _OPTIONS_A_PROMPT = 4
@@ -60,7 +61,10 @@ def score(engine: Engine, jobs: Sequence[Job], top: int | None) -> list[list[Tok
         score_group(engine, group, top, parts)
     rest = [job for job in jobs if not _can_share(engine, job)]
     score_in_full(engine, rest, top, parts)
-    return [[_joined(parts[job.index, option], tail) for option, tail in enumerate(job.tails)] for job in jobs]
+    return [
+        [with_cut(_joined(parts[job.index, option], tail), top) for option, tail in enumerate(job.tails)]
+        for job in jobs
+    ]
 
 
 def _can_share(engine: Engine, job: Job) -> bool:

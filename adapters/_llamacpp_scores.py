@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibwrap.adapters._llamacpp_steering import steered
+from calibwrap.adapters._shared import with_cut
 from calibwrap.base import Calibrator, Sampling
 from calibwrap.scores import Floats, Ints, TokenScores, log_softmax, logsumexp
 
@@ -41,13 +42,14 @@ def token_scores(rows: Iterable[Logits], chosen: Sequence[int] | None, top: int 
             ids.append(entries)
             logprobs = logprobs[entries]
         listed.append(logprobs)
-    return TokenScores(
+    scores = TokenScores(
         np.array(listed),
         ids=None if top is None else np.array(ids),
         chosen=None if chosen is None else np.array(chosen, dtype=np.int64),
         chosen_logprob=None if chosen is None else np.array(values),
         log_z=np.array(log_z),
     )
+    return with_cut(scores, top)
 
 
 def given_scores(row: Logits, ids: Sequence[int]) -> TokenScores:
@@ -73,7 +75,7 @@ def joined(positions: Sequence[TokenScores]) -> TokenScores:
         parts = [getattr(position, name) for position in positions]
         return None if parts[0] is None else np.concatenate(parts)
 
-    names = ("logprobs", "ids", "chosen", "chosen_logprob", "log_z")
+    names = ("logprobs", "ids", "chosen", "chosen_logprob", "log_z", "log_cut")
     return TokenScores(**{name: field(name) for name in names})
 
 

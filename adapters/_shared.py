@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from calibwrap.errors import InputError, PromptTooLong
 from calibwrap.questions import Chat, Prompt
+from calibwrap.scores import TokenScores
 
 
 def check_prompts(prompts: Sequence[Prompt]) -> None:
@@ -98,6 +100,15 @@ def check_length(tokens: int, context_length: int | None, what: str) -> None:
             f"{what} has {tokens} tokens, and the model's context holds {context_length}: shorten it, or load the "
             "model with a larger context. Nothing is cut off in silence."
         )
+
+
+def with_cut(scores: TokenScores, top: int | None) -> TokenScores:
+    """Return `scores`; in lists of the `top` most probable tokens the last one bounds each of those not listed.
+
+    >>> with_cut(TokenScores([[-1.0, -2.0]], ids=[[5, 3]]), top=2).log_cut.tolist()
+    [-2.0]
+    """
+    return replace(scores, log_cut=scores.logprobs.min(axis=1)) if top else scores
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:

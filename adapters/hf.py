@@ -16,6 +16,7 @@ from calibwrap.adapters._shared import (
     check_prompts,
     check_top,
     hash_texts,
+    with_cut,
 )
 from calibwrap.adapters._token_bytes import shows_bytes, token_bytes
 from calibwrap.adapters._tokenizer import Reader
@@ -281,7 +282,8 @@ def _one_position(logits: Any, log_z: float, ids: Sequence[int] | None, top: int
         at = np.argsort(-logits, kind="stable")[:top]
     else:
         return TokenScores(log_softmax(logits[None]), log_z=np.array([log_z]))
-    return TokenScores((logits[at] - log_z)[None], ids=at[None], log_z=np.array([log_z]))
+    scores = TokenScores((logits[at] - log_z)[None], ids=at[None], log_z=np.array([log_z]))
+    return scores if ids is not None else with_cut(scores, top)
 
 
 def _number_format(engine: Any) -> str:

@@ -52,6 +52,7 @@ class OpenAI(Adapter):
         max_concurrency: int = 8,
         max_requests: int | None = None,
         max_tokens: int | None = None,
+        max_retries: int = 8,
         cache: str | Path | None = None,
         context_length: int | None = None,
     ) -> None:
@@ -66,6 +67,7 @@ class OpenAI(Adapter):
             max_concurrency: most requests on their way at once.
             max_requests: most requests ever sent; None for no limit.
             max_tokens: most tokens ever spent; None for no limit.
+            max_retries: how often a request is repeated that failed on its way, or that came too early.
             cache: file in which answers are kept.
             context_length: how many tokens fit, where the server does not tell.
 
@@ -84,7 +86,12 @@ class OpenAI(Adapter):
         self._server = server_name(client)
         self._extras = not is_openai(client)
         self._transport = Transport(
-            client, max_concurrency=max_concurrency, max_requests=max_requests, max_tokens=max_tokens, cache=cache
+            client,
+            max_concurrency=max_concurrency,
+            max_requests=max_requests,
+            max_tokens=max_tokens,
+            cache=cache,
+            max_retries=max_retries,
         )
         self._owned: Any = None
         self._numbers = TokenNumbers()
@@ -374,7 +381,10 @@ class OpenAI(Adapter):
             raise explained(refusal, self._server) from refusal
 
 
-_OPTIONS = ("endpoint", "top_logprobs", "max_concurrency", "max_requests", "max_tokens", "cache", "context_length")
+_OPTIONS = (
+    *("endpoint", "top_logprobs", "context_length", "cache"),
+    *("max_concurrency", "max_requests", "max_tokens", "max_retries"),
+)
 
 
 def _kind(request: Request) -> tuple[str, ...]:

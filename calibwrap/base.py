@@ -174,8 +174,8 @@ class Calibrator(ABC):
             CapabilityError: this map has no honest bounds for a truncated list.
         """
         raise CapabilityError(
-            f"{self.kind} needs the exact probability of every option. Got bounds, and {int(scores.n_missing.sum())} "
-            "options that were cut off: use temperature, or a backend that scores given tokens."
+            f"{self.kind} needs each option's exact probability, and {int(scores.is_cut.sum())} rows were cut off "
+            "by the backend: use temperature, or a backend that scores given tokens."
         )
 
     @overload

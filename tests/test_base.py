@@ -65,7 +65,7 @@ class TestCalibrator:
 
     def test_truncated_scores_need_bounds(self):
         truncated = OptionScores(THIRD, readout="label", missing=[[False, True]])
-        with pytest.raises(CapabilityError, match=r"halved.*1 options that were cut off"):
+        with pytest.raises(CapabilityError, match=r"halved.*1 rows were cut off"):
             Halved()(truncated)
 
     def test_bounds_are_carried_through(self):

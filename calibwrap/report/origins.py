@@ -51,11 +51,12 @@ def readout_lines(section: Section) -> list[str]:
 
 def _cut_off(scores: OptionScores) -> str:
     """Return what a truncated list hides."""
-    touched = int((scores.n_missing > 0).sum())
+    touched = int(scores.is_cut.sum())
     unsure = int((~scores.argmax_certified).sum())
     return (
-        f"In {counted(touched, 'question')} the backend's list did not show every option; such an option counts with "
-        f"a tenth of its upper bound. In {counted(unsure, 'question')} even the first choice is therefore not certain."
+        f"In {counted(touched, 'question')} the backend's list did not show everything; an option that it did not show "
+        f"counts with a tenth of its upper bound. In {counted(unsure, 'question')} even the first "
+        "choice is therefore not certain."
     )
 
 

@@ -194,7 +194,7 @@ def test_several_sections_each_have_their_headline():
 def test_truncation_and_little_label_mass_are_told():
     cut = scores([[0.0, -1.0], [0.0, -2.0]], missing=[[False, True]] * 2, argmax_certified=[True, False])
     section = Section("Cut", asked([0, 0], [[0.0, -1.0]] * 2).questions, [Series("raw", cut)])
-    assert "In 2 questions the backend's list did not show every option" in Page(page_of(section)).text()
+    assert "In 2 questions the backend's list did not show everything" in Page(page_of(section)).text()
     assert "In 1 question even the first choice is therefore not certain." in Page(page_of(section)).text()
     little = Series("raw", scores([[0.0, -1.0]] * 2, label_mass=[0.1, 0.3]))
     assert "look at the template" in Page(page_of(Section("Little", section.questions, [little]))).text()
