@@ -19,12 +19,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import calibwrap as cw
-from calibwrap import metrics
 from calibwrap.data import load_questions, packaged_model
 from calibwrap.errors import CapabilityError
+from calibwrap.parity import parity
 from calibwrap.readouts import Continuation, Label
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # for the servers that the tests start
@@ -75,23 +73,25 @@ def read(lm: cw.CalibratedLM, questions: list[cw.Question]) -> dict[str, dict[st
     return found
 
 
-def row(result: dict[str, Any], reference: cw.OptionScores, answers: np.ndarray, calibrator: Any) -> dict[str, Any]:
+def row(
+    result: dict[str, Any], reference: cw.OptionScores, answers: list[int | None], calibrator: Any
+) -> dict[str, Any]:
     """Return the figures of one runtime and one readout."""
     if "refused" in result:
         return result
     scores = result["scores"]
-    apart = np.abs(scores.probabilities - reference.probabilities)[reference.mask]
-    correct = scores.choice == answers
+    raw = parity(reference, scores, answers)
     return {
-        "difference_largest": float(apart.max()),
-        "difference_mean": float(apart.mean()),
-        "same_choice": float((scores.choice == reference.choice).mean()),
-        "accuracy": float(correct.mean()),
-        "confidence": float(scores.confidence.mean()),
-        "ece": metrics.ece(scores.confidence, correct),
-        "ece_calibrated": metrics.ece(calibrator(scores).confidence, correct),
-        "outside_list": int(scores.n_missing.sum()),
-        "label_mass": float(np.mean(scores.label_mass)),
+        "difference_largest": raw.largest,
+        "difference_mean": raw.mean,
+        "beyond_bounds": raw.beyond_bounds,
+        "same_choice": raw.same_choice,
+        "accuracy": raw.second.accuracy,
+        "confidence": raw.second.mean_confidence,
+        "ece": raw.second.ece,
+        "ece_calibrated": parity(calibrator(reference), calibrator(scores), answers).second.ece,
+        "outside_list": raw.second.missing,
+        "label_mass": raw.second.label_mass,
         "seconds": result["seconds"],
     }
 
@@ -125,7 +125,7 @@ def main() -> None:
     os.environ.update(real.ENVIRONMENT)
     every = load_questions("arc_easy", limit=arguments.questions + arguments.fit, seed=0)
     questions, others = every[: arguments.questions], every[arguments.questions :]
-    answers = np.array([question.answer for question in questions])
+    answers = [question.answer for question in questions]
     results, calibrators = {}, {}
     for name, opener in runtimes(matched.smollm2(), arguments.listed).items():
         if name != "Transformers" and arguments.only is not None and name not in arguments.only:
