@@ -19,6 +19,7 @@ from calibwrap.errors import CapabilityError, InputError
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Prompt, Question
 from calibwrap.scores import Decided, Floats, OptionScores, TokenScores, checked_logits, log_softmax
+from calibwrap.streaming import Piece
 from calibwrap.traces import AnswerRule
 
 Level = Literal["option", "token", "confidence"]
@@ -45,10 +46,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Check the fields once."""
-        if self.n < 1 or self.max_tokens < 1 or not 0.0 <= self.temperature < float("inf"):
-            raise InputError(f"'n' and 'max_tokens' must be at least 1, 'temperature' finite and >= 0. Got {self}.")
-        if self.seed is not None and self.seed < 0:
-            raise InputError(f"'seed' must be at least 0, or None for another draw each time. Got {self.seed}.")
+        if self.n < 1 or self.max_tokens < 1 or not 0.0 <= self.temperature < float("inf") or (self.seed or 0) < 0:
+            raise InputError(f"'n', 'max_tokens' >= 1, 'temperature' finite and >= 0, 'seed' >= 0 or None. Got {self}.")
         if any(not text for text in self.stop):
             raise InputError("'stop' must not hold an empty text.")
 
@@ -91,6 +90,10 @@ class Adapter(ABC):
         self, prompts: Sequence[Prompt], sampling: Sampling, steer: "Calibrator | None" = None
     ) -> list[list[Completion]]:
         """Return `sampling.n` completions for each prompt; `steer` (token level) acts on the drawing, not on scores."""
+
+    def stream(self, prompt: Prompt, sampling: Sampling, steer: "Calibrator | None" = None) -> "Stream":
+        """Yield the tokens of one completion as they are drawn, where `provides.streams`; return the completion."""
+        raise CapabilityError(f"The backend '{self.name}' streams no tokens: use hf, llama-cpp or openai.")
 
     @abstractmethod
     def next_token(
@@ -168,11 +171,7 @@ class Calibrator(ABC):
         """Return unnormalised log-probabilities (N, K) for log-probabilities (N, K); -inf stays -inf."""
 
     def bounds(self, scores: OptionScores) -> tuple[Floats, Floats]:
-        """Return lower and upper bounds (N, K) of the calibrated probabilities of truncated `scores`.
-
-        Raises:
-            CapabilityError: this map has no honest bounds for a truncated list.
-        """
+        """Return lower and upper bounds (N, K) of calibrated probabilities; `CapabilityError` where none are honest."""
         raise CapabilityError(
             f"{self.kind} needs each option's exact probability, and {int(scores.is_cut.sum())} rows were cut off "
             "by the backend: use temperature, or a backend that scores given tokens."
@@ -238,6 +237,7 @@ class Answer:
 
 
 Flow = Generator[Sampling, Sequence[Completion], Answer]
+Stream = Generator[Piece, None, Completion]
 
 
 class Decoder(ABC):

@@ -31,6 +31,8 @@ class Provides:
     """Hidden states of the scored positions."""
     steers: bool = False
     """A calibrator can act inside decoding."""
+    streams: bool = False
+    """Tokens come as they are drawn."""
     context_length: int | None = None
     """How many tokens fit, prompt and answer together."""
     batch_size: int = 8
@@ -63,6 +65,7 @@ class Needs:
     chat: bool = False
     hidden: bool = False
     steers: bool = False
+    streams: bool = False
 
 
 _INSTEAD = {
@@ -77,6 +80,7 @@ _INSTEAD = {
     "chat": "use a plain template, such as questions.LETTER or questions.CLOZE",
     "hidden": "use a calibrator on scores",
     "steers": "calibrate the answer after decoding",
+    "streams": "use hf, llama-cpp, or openai in front of a server, such as vLLM's own for a model of vLLM",
 }
 
 

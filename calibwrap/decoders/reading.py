@@ -30,6 +30,16 @@ def completed(
         CapabilityError: the backend cannot show labels in a trace, or the calibrator maps options and none are read;
             both are raised before any model call.
     """
+    drawn = adapter.generate(prompts, request_of(adapter, sampling, calibrator))
+    return calibrated(adapter, drawn, sampling, calibrator)
+
+
+def request_of(adapter: Adapter, sampling: Sampling, calibrator: Calibrator) -> Sampling:
+    """Return what an adapter is asked for, so that `calibrated` finds all that a decoder's request needs.
+
+    Raises:
+        CapabilityError: as `completed`.
+    """
     if sampling.answer is None and calibrator.level == "option" and calibrator.kind != "identity":
         raise CapabilityError(
             f"The calibrator '{calibrator.kind}' maps probabilities of options, and free text has none: use "
@@ -38,12 +48,18 @@ def completed(
         )
     if sampling.answer is not None:
         sampling = replace(sampling, top=longest_list(adapter.provides))
-    if calibrator.level != "token":
-        drawn = adapter.generate(prompts, replace(sampling, answer=None))
-    else:
-        raw = adapter.generate(prompts, replace(sampling, answer=None, top=None))
-        drawn = [[replace(one, scores=calibrator(one.scores)) for one in many] for many in raw]
-    return drawn if sampling.answer is None else with_labels(adapter, drawn, sampling.answer, calibrator)
+    return replace(sampling, answer=None, top=None if calibrator.level == "token" else sampling.top)
+
+
+def calibrated(
+    adapter: Adapter, drawn: Sequence[Sequence[Completion]], sampling: Sampling, calibrator: Calibrator
+) -> list[list[Completion]]:
+    """Return the completions that came for `request_of(...)` as a decoder that asked for `sampling` gets them."""
+    if calibrator.level == "token":
+        drawn = [[replace(one, scores=calibrator(one.scores)) for one in many] for many in drawn]
+    if sampling.answer is None:
+        return [list(many) for many in drawn]
+    return with_labels(adapter, drawn, sampling.answer, calibrator)
 
 
 def signed(answer: Answer, calibrator: Calibrator) -> Answer:
