@@ -91,8 +91,8 @@ class Adapter(ABC):
     ) -> list[list[Completion]]:
         """Return `sampling.n` completions for each prompt; `steer` (token level) acts on the drawing, not on scores."""
 
-    def stream(self, prompt: Prompt, sampling: Sampling, steer: "Calibrator | None" = None) -> "Stream":
-        """Yield the tokens of one completion as they are drawn, where `provides.streams`; return the completion."""
+    def stream(self, prompt: Prompt, sampling: Sampling, steer: "Calibrator | None" = None, index: int = 0) -> "Stream":
+        """Yield the tokens of completion number `index` as they are drawn, where `provides.streams`; return it."""
         raise CapabilityError(f"The backend '{self.name}' streams no tokens: use hf, llama-cpp or openai.")
 
     @abstractmethod

@@ -5,14 +5,16 @@ is what may still turn out to be the beginning of a stop text.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from calibwrap.errors import ModelError
 from calibwrap.scores import TokenScores
 
+Result = TypeVar("Result")
 _REPLACED = "\ufffd"
 """What stands for bytes that are no character, or not one yet."""
 
@@ -41,6 +43,8 @@ class StreamedToken:
     """The same, calibrated where the calibrator maps tokens."""
     confidence: float
     """Geometric mean of `probability` over the tokens so far, this one included: exp(mean log-probability)."""
+    completion: int = 0
+    """Number of the completion that it belongs to, where a decoder draws several at once."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,29 @@ def spread(text: str, tokens: Sequence[bytes | None]) -> list[str]:
     return [grown(before, now) for before, now in zip(["", *shown], [*shown, text], strict=True)]
 
 
+class Pieces(Generic[Result]):
+    """The pieces of a stream in a `for` loop, and what the stream returns in the end."""
+
+    result: Result
+    """What it returned; there once all pieces were taken."""
+
+    def __init__(self, stream: Generator[Piece, None, Result]) -> None:
+        """Take nothing yet."""
+        self._stream = stream
+
+    def __iter__(self) -> Generator[Piece, None, None]:
+        """Yield the pieces, and keep the result."""
+        self.result = yield from self._stream
+
+
+def consumed(stream: Generator[Piece, None, Result]) -> Result:
+    """Return what a stream returns, when nobody looks at its pieces."""
+    pieces = Pieces(stream)
+    for _ in pieces:
+        pass
+    return pieces.result
+
+
 def single(scores: TokenScores, position: int) -> TokenScores:
     """Return one position of `scores` (T, L) as scores of their own (1, L).
 
@@ -130,7 +157,7 @@ def single(scores: TokenScores, position: int) -> TokenScores:
     return replace(scores, **{name: getattr(scores, name)[here] for name in names})
 
 
-def streamed_token(piece: Piece, scores: TokenScores, so_far: RunningConfidence) -> StreamedToken:
+def streamed_token(piece: Piece, scores: TokenScores, so_far: RunningConfidence, completion: int = 0) -> StreamedToken:
     """Return a token for its user: `scores` are the calibrated ones of `piece`, `so_far` includes it."""
     raw, own = logprob_of(piece.scores), logprob_of(scores)
     chosen = piece.scores.chosen
@@ -140,6 +167,7 @@ def streamed_token(piece: Piece, scores: TokenScores, so_far: RunningConfidence)
         raw_probability=float(np.exp(min(0.0, raw))) if raw == raw else math.nan,
         probability=float(np.exp(min(0.0, own))) if own == own else math.nan,
         confidence=so_far.value,
+        completion=completion,
     )
 
 

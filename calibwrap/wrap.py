@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from calibwrap import saving
+from calibwrap.answer_stream import AnswerStream
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
 from calibwrap.calibrators import Identity, fit_named
 from calibwrap.capabilities import Provides, check_needs
@@ -181,6 +182,10 @@ class CalibratedLM:
     def __call__(self, prompt: Prompt, decoder: Decoder | None = None) -> Answer:
         """Return the answer that `decoder` (greedy by default) makes of the model's completions of `prompt`."""
         return self.batch([prompt], decoder)[0]
+
+    def stream(self, prompt: Prompt, decoder: Decoder | None = None) -> AnswerStream:
+        """Return the tokens of that answer as they are drawn; `AnswerStream.answer` is the answer in the end."""
+        return AnswerStream(self.adapter, self.calibrator, prompt, Greedy() if decoder is None else decoder)
 
     def batch(self, prompts: Sequence[Prompt], decoder: Decoder | None = None) -> list[Answer]:
         """Return one answer a prompt; all flows run in lock-step, one adapter call a round for equal requests.

@@ -17,12 +17,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from calibwrap.adapters._shared import check_length, check_prompts, cut_at_stop, hash_texts, split_joint
-from calibwrap.base import Adapter, Calibrator, Completion, Sampling
+from calibwrap.base import Adapter, Calibrator, Completion, Sampling, Stream
 from calibwrap.capabilities import Needs, Provides, check_needs
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Chat, Prompt
 from calibwrap.scores import Floats, TokenScores, log_softmax
+from calibwrap.streaming import Piece, consumed, grown, settled
 
 TOKENS = (b"", b"", b" A", b" B", b" C", b" sun", "é".encode(), b"\xe2\x98", b"\x83", "\ufffd".encode())
 """Bytes of each token; the first two and the last have no text of their own."""
@@ -112,7 +113,7 @@ class ToyAdapter(Adapter):
     name: ClassVar[str] = "toy"
     everything: ClassVar[Provides] = Provides(
         full_vocabulary=True, given_ids=None, top=None, score=True, tokenize=True, token_bytes=True, chat=True,
-        steers=True, context_length=1024,
+        steers=True, streams=True, context_length=1024,
     )  # fmt: skip
 
     def __init__(self, model: ToyModel | None = None, provides: Provides = everything) -> None:
@@ -134,7 +135,16 @@ class ToyAdapter(Adapter):
         check_needs("generate", Needs(steers=steer is not None), self.name, self.provides)
         self._check_top(sampling.top)
         starts = self._read(prompts)
-        return [[self._draw(start, sampling, steer, index) for index in range(sampling.n)] for start in starts]
+        return [
+            [consumed(self._draw(start, sampling, steer, index)) for index in range(sampling.n)] for start in starts
+        ]
+
+    def stream(self, prompt: Prompt, sampling: Sampling, steer: Calibrator | None = None, index: int = 0) -> Stream:
+        """Yield the tokens of the completion that `generate` would draw as number `index`, and return it."""
+        self.calls["stream"] += 1
+        check_needs("stream", Needs(streams=True, steers=steer is not None), self.name, self.provides)
+        self._check_top(sampling.top)
+        return self._draw(self._read([prompt])[0], sampling, steer, index)
 
     def next_token(
         self, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]] | None = None, top: int | None = None
@@ -238,16 +248,20 @@ class ToyAdapter(Adapter):
         rows = [self.model.next_logprobs(joint[:at]) for at in range(shared, len(joint))]
         return self._listed(rows, top, joint[shared:])
 
-    def _draw(self, start: Sequence[int], sampling: Sampling, steer: Calibrator | None, index: int) -> Completion:
+    def _draw(self, start: Sequence[int], sampling: Sampling, steer: Calibrator | None, index: int) -> Stream:
         random = np.random.default_rng(None if sampling.seed is None else (sampling.seed, index))
         drawn: list[int] = []
         rows: list[Floats] = []
-        text, is_stopped = "", False
-        while len(drawn) < self._room(start, sampling) and not is_stopped:
+        text, shown, is_done, is_stopped = "", "", self._room(start, sampling) < 1, False
+        while not is_done:
             rows.append(self.model.next_logprobs([*start, *drawn]))  # raw: neither temperature nor steer touches it
             drawn.append(self._pick(rows[-1], sampling.temperature, steer, random))
             text, is_stopped = cut_at_stop(self.model.decode(drawn), sampling.stop)
             is_stopped = is_stopped or drawn[-1] == END
+            is_done = is_stopped or len(drawn) >= self._room(start, sampling)
+            sure = text if is_done else settled(text, sampling.stop)
+            yield Piece(grown(shown, sure), self._listed(rows[-1:], sampling.top, drawn[-1:]))
+            shown = sure
         return Completion(
             text=text,
             scores=self._listed(rows, sampling.top, drawn),
