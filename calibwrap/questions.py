@@ -63,6 +63,38 @@ class Question:
 
 
 @dataclass(frozen=True)
+class FreeQuestion:
+    """A question that is answered in free text, with the texts that count as right.
+
+    Raises:
+        QuestionError: no prompt, or an answer that is not a text or is empty.
+
+    >>> FreeQuestion("Which planet is red?", ["Mars", "the planet Mars"]).answers
+    ('Mars', 'the planet Mars')
+    """
+
+    prompt: str
+    """The question as people would read it."""
+    answers: Sequence[str] = ()
+    """Every text that is right, spelt in one way; none where it is not known."""
+    id: str = ""
+    """Name of the question in journals and reports; unique within a set."""
+    context: str = ""
+    """Text to read before the question, such as a passage; may be empty."""
+
+    def __post_init__(self) -> None:
+        """Check the fields once."""
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
+            raise QuestionError(f"'prompt' must be a text that is not empty. Got {self.prompt!r}.")
+        if isinstance(self.answers, str) or not isinstance(self.answers, Sequence):
+            raise QuestionError(f"'answers' must be a list of texts. Got {self.answers!r}.")
+        for index, answer in enumerate(self.answers):
+            if not isinstance(answer, str) or not answer.strip():
+                raise QuestionError(f"'answers[{index}]' must be a text that is not empty. Got {answer!r}.")
+        object.__setattr__(self, "answers", tuple(self.answers))
+
+
+@dataclass(frozen=True)
 class Chat:
     """A prompt of messages, rendered by the adapter with the model's own chat template.
 
@@ -125,15 +157,20 @@ class Template:
         content = repr([getattr(self, f.name) for f in fields(self) if f.compare])
         return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
-    def prompt(self, question: Question, labels: Sequence[str] = ()) -> Prompt:
+    def prompt(self, question: Question | FreeQuestion, labels: Sequence[str] = ()) -> Prompt:
         """Return what the model reads for `question`; `labels` name its options in order.
 
         Raises:
-            InputError: fewer labels than options, or a format string with an unknown field.
+            InputError: fewer labels than options, no options to show, or a format string with an unknown field.
         """
         try:
             lines = ""
             if self.shows_options:
+                if isinstance(question, FreeQuestion):
+                    raise InputError(
+                        f"Template {self.name!r} shows options, and question {question.id!r} has none: use SHORT, "
+                        "SHORT_CHAT, or a template of your own."
+                    )
                 if len(labels) < len(question.options):
                     raise InputError(
                         f"Expected a label for each of the {len(question.options)} options of question "
@@ -178,5 +215,11 @@ LETTER_CHAT = Template(
 )
 """The same in the model's chat template."""
 
-TEMPLATES = {template.name: template for template in (CLOZE, CLOZE_CHAT, LETTER, LETTER_CHAT)}
+SHORT = Template(body="Answer with a few words.\n\nQuestion: {question}\nAnswer:", name="short")
+"""The default for free-text answers of a model without a chat template; set `stop=("\\n",)` in the decoder."""
+
+SHORT_CHAT = Template(body="Answer with a few words only.\n\n{question}", style="chat", separator="", name="short-chat")
+"""The default for free-text answers in the model's chat template."""
+
+TEMPLATES = {template.name: template for template in (CLOZE, CLOZE_CHAT, LETTER, LETTER_CHAT, SHORT, SHORT_CHAT)}
 """The built-in templates by name."""

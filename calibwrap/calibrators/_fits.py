@@ -12,7 +12,9 @@ from calibwrap.base import Calibrator
 from calibwrap.calibrators.chain import Chain
 from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
 from calibwrap.calibrators.identity import Identity
+from calibwrap.calibrators.isotonic import Isotonic, fit_isotonic
 from calibwrap.calibrators.matrix_scaling import MatrixScaling, fit_matrix_scaling
+from calibwrap.calibrators.platt import Platt, fit_platt
 from calibwrap.calibrators.temperature import Temperature, fit_temperature
 from calibwrap.calibrators.vector_scaling import VectorScaling, fit_vector_scaling
 from calibwrap.errors import InputError, SavedFileError
@@ -69,8 +71,13 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
 )
 """Every fit by name."""
 
+CONFIDENCE_FITS: Mapping[str, Callable[..., Calibrator]] = MappingProxyType(
+    {"isotonic": fit_isotonic, "platt": fit_platt}
+)
+"""Every fit of one confidence by name: each takes (N,) confidences and (N,) how right the answers were."""
+
 KINDS: Mapping[str, type[Calibrator]] = MappingProxyType(
-    {one.kind: one for one in (Chain, Identity, MatrixScaling, Temperature, VectorScaling)}
+    {one.kind: one for one in (Chain, Identity, Isotonic, MatrixScaling, Platt, Temperature, VectorScaling)}
 )
 """Every calibrator of this package by its `kind`, the name in saved files."""
 
@@ -90,6 +97,20 @@ def fit_named(method: str) -> FitSpec:
     if method not in FITS:
         raise InputError(_unknown("method", method, FITS))
     return FITS[method]
+
+
+def confidence_fit(method: str) -> Callable[..., Calibrator]:
+    """Return the fit of one confidence called `method`.
+
+    Raises:
+        InputError: there is none; the message names the nearest and lists all.
+
+    >>> confidence_fit("platt")([0.9, 0.9, 0.6, 0.6], [1, 0, 1, 0]).kind
+    'platt'
+    """
+    if method not in CONFIDENCE_FITS:
+        raise InputError(_unknown("method for one confidence", method, CONFIDENCE_FITS))
+    return CONFIDENCE_FITS[method]
 
 
 def calibrator_class(kind: str) -> type[Calibrator]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from calibwrap.base import Calibrator
 from calibwrap.calibrators.identity import Identity
@@ -43,6 +43,14 @@ class Chain(Calibrator):
         object.__setattr__(self, "level", levels[0])
         object.__setattr__(self, "keeps_argmax", all(part.keeps_argmax for part in self.parts))
         object.__setattr__(self, "needs", _joint_needs(part.needs for part in self.parts))
+
+    def __call__(self, scores: Any) -> Any:
+        """Return what the parts make of `scores` in order; parts that map one confidence hand it on as it is."""
+        if self.level != "confidence":
+            return super().__call__(scores)
+        for part in self.parts:
+            scores = part(scores)
+        return scores
 
     def logits(self, logprobs: Floats) -> Floats:
         """Return the last part's logits; every part sees normalised log-probabilities, as it would alone."""

@@ -81,30 +81,50 @@ class Label(Readout):
             InputError: a question has more options than there are labels.
         """
         prompts = [self.template.prompt(question, self.labels) for question in questions]
-        texts = [self._forms(question) for question in questions]
-        if not adapter.provides.tokenize:
-            keys = [[[form.encode() for form in forms] for forms in options] for options in texts]
-            rows = adapter.next_token(prompts, top=longest_list(adapter.provides))
-            return scores_of_lists(keys, listed_bytes(adapter, rows), rows, self.label)
-        tokens = [_one_token_forms(adapter, *each) for each in zip(prompts, questions, texts, strict=True)]
-        if not reads_ids(adapter.provides, tokens):
-            rows = adapter.next_token(prompts, top=longest_list(adapter.provides))
-            return scores_of_lists(tokens, [listed_ids(scores) for scores in rows], rows, self.label)
-        rows = adapter.next_token(prompts, ids=[[token for forms in options for token in forms] for options in tokens])
-        logprobs = [_summed(options, scores) for options, scores in zip(tokens, rows, strict=True)]
-        mass = np.array([float(np.exp(logsumexp(row))) for row in logprobs])
-        return OptionScores.from_rows(logprobs, self.label, mass)
-
-    def _forms(self, question: Question) -> list[list[str]]:
-        """Return the surface forms of each option's label."""
-        options = [surface_forms(self.template.separator, label) for label in self.labels[: len(question.options)]]
-        _check_apart(options, question)
-        return options
+        labels = [self.labels[: len(question.options)] for question in questions]
+        names = [question.id for question in questions]
+        return label_scores(adapter, prompts, labels, names, self.template.separator, self.label)
 
 
-def _one_token_forms(
-    adapter: Adapter, prompt: Prompt, question: Question, options: Sequence[Sequence[str]]
-) -> list[list[int]]:
+def label_scores(
+    adapter: Adapter,
+    prompts: Sequence[Prompt],
+    labels: Sequence[Sequence[str]],
+    names: Sequence[str],
+    separator: str,
+    readout: str,
+) -> OptionScores:
+    """Return the scores of the labels after each prompt, read in the best of the three ways that the backend has.
+
+    Args:
+        adapter: the backend.
+        prompts: N prompts.
+        labels: for each prompt its labels, which may follow it.
+        names: for each prompt the name that errors call it by.
+        separator: what stands between prompt and label.
+        readout: name of the scores.
+
+    Raises:
+        AmbiguousOptions: a label is not one token after its prompt, or two labels share a form or a token.
+    """
+    texts = [[surface_forms(separator, label) for label in own] for own in labels]
+    for name, options in zip(names, texts, strict=True):
+        _check_apart(options, name)
+    if not adapter.provides.tokenize:
+        keys = [[[form.encode() for form in forms] for forms in options] for options in texts]
+        rows = adapter.next_token(prompts, top=longest_list(adapter.provides))
+        return scores_of_lists(keys, listed_bytes(adapter, rows), rows, readout)
+    tokens = [_one_token_forms(adapter, *each) for each in zip(prompts, names, texts, strict=True)]
+    if not reads_ids(adapter.provides, tokens):
+        rows = adapter.next_token(prompts, top=longest_list(adapter.provides))
+        return scores_of_lists(tokens, [listed_ids(scores) for scores in rows], rows, readout)
+    rows = adapter.next_token(prompts, ids=[[token for forms in options for token in forms] for options in tokens])
+    logprobs = [_summed(options, scores) for options, scores in zip(tokens, rows, strict=True)]
+    mass = np.array([float(np.exp(logsumexp(row))) for row in logprobs])
+    return OptionScores.from_rows(logprobs, readout, mass)
+
+
+def _one_token_forms(adapter: Adapter, prompt: Prompt, name: str, options: Sequence[Sequence[str]]) -> list[list[int]]:
     """Return for each option the ids of its surface forms that are one token; the first is the template's own."""
     prompt_ids, _ = adapter.tokenize(prompt)
     found: list[list[int]] = []
@@ -116,22 +136,22 @@ def _one_token_forms(
                 ids.append(after[0])
             elif form == forms[0]:
                 raise AmbiguousOptions(
-                    f"Label {form!r} is not one token after the prompt of question {question.id!r} (it gives "
+                    f"Label {form!r} is not one token after the prompt of question {name!r} (it gives "
                     f"{len(after)}): choose other 'labels', change the template's separator or the end of its "
                     "body, or use readout='continuation'."
                 )
         found.append(list(dict.fromkeys(ids)))
-    _check_apart(found, question)
+    _check_apart(found, name)
     return found
 
 
-def _check_apart(options: Sequence[Sequence[str]] | Sequence[Sequence[int]], question: Question) -> None:
+def _check_apart(options: Sequence[Sequence[str]] | Sequence[Sequence[int]], name: str) -> None:
     """Return nothing when no text, or no token, stands for two options."""
     counts = Counter(form for forms in options for form in forms)
     shared = sorted(form for form, count in counts.items() if count > 1)
     if shared:
         raise AmbiguousOptions(
-            f"Labels of question {question.id!r} share the {'tokens' if isinstance(shared[0], int) else 'texts'} "
+            f"Labels of question {name!r} share the {'tokens' if isinstance(shared[0], int) else 'texts'} "
             f"{shared}, so the model cannot tell them apart: choose other 'labels', or use readout='continuation'."
         )
 

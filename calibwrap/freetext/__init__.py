@@ -1,0 +1,71 @@
+"""Answers in free text: which are equal, which are right, and how sure a model is of them. Pure functions."""
+
+from calibwrap.freetext.clusters import (
+    Cluster,
+    clusters_of,
+    counts,
+    entropy_confidence,
+    semantic_entropy,
+    spelling,
+    summed_probabilities,
+)
+from calibwrap.freetext.confidences import (
+    SEQUENCE_CONFIDENCES,
+    drawn_logprobs,
+    least_probability,
+    mean_probability,
+    sequence_probability,
+)
+from calibwrap.freetext.judging import JUDGES, Judge, exact_match, f1_above_half, graded, token_f1
+from calibwrap.freetext.normalise import NORMALISERS, Normaliser, exact, number, option_letter, trivia_qa
+from calibwrap.freetext.stated import (
+    ONE_STEP,
+    REWARDING_DOUBT,
+    TWO_STEP,
+    Elicitation,
+    Statement,
+    parse_guess,
+    parse_guesses,
+    parse_lettered_scale,
+    parse_probability,
+    parse_scale,
+    top_guesses,
+)
+
+__all__ = [
+    "JUDGES",
+    "NORMALISERS",
+    "ONE_STEP",
+    "REWARDING_DOUBT",
+    "SEQUENCE_CONFIDENCES",
+    "TWO_STEP",
+    "Cluster",
+    "Elicitation",
+    "Judge",
+    "Normaliser",
+    "Statement",
+    "clusters_of",
+    "counts",
+    "drawn_logprobs",
+    "entropy_confidence",
+    "exact",
+    "exact_match",
+    "f1_above_half",
+    "graded",
+    "least_probability",
+    "mean_probability",
+    "number",
+    "option_letter",
+    "parse_guess",
+    "parse_guesses",
+    "parse_lettered_scale",
+    "parse_probability",
+    "parse_scale",
+    "semantic_entropy",
+    "sequence_probability",
+    "spelling",
+    "summed_probabilities",
+    "token_f1",
+    "top_guesses",
+    "trivia_qa",
+]
