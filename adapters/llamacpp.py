@@ -11,29 +11,30 @@ import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from calibwrap.adapters._llamacpp_engine import Engine, Row, check_open
 from calibwrap.adapters._llamacpp_files import check_gguf, file_hash, number_format
-from calibwrap.adapters._llamacpp_scores import drawer, given_scores, joined, token_scores
+from calibwrap.adapters._llamacpp_scores import drawer, given_scores, token_scores
 from calibwrap.adapters._llamacpp_steering import check_token_level, logits_processor
+from calibwrap.adapters._llamacpp_stream import drawn
 from calibwrap.adapters._llamacpp_vocabulary import Vocabulary
 from calibwrap.adapters._shared import (
     check_ids,
     check_length,
     check_prompts,
     check_top,
-    cut_at_stop,
     hash_texts,
     split_joint,
 )
 from calibwrap.adapters._vocabulary_hash import hash_vocabulary
-from calibwrap.base import Adapter, Calibrator, Completion, Sampling
+from calibwrap.base import Adapter, Calibrator, Completion, Sampling, Stream
 from calibwrap.capabilities import Provides, check_needs
 from calibwrap.errors import InputError, ModelError, need
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Prompt
 from calibwrap.scores import TokenScores
+from calibwrap.streaming import consumed
 
 __all__ = ["LlamaCpp", "logits_processor"]
 
@@ -77,6 +78,7 @@ class LlamaCpp(Adapter):
             token_bytes=True,
             chat=bool(self._vocabulary.template),
             steers=True,
+            streams=True,
             context_length=self._context_length,
             batch_size=1,
         )
@@ -188,16 +190,27 @@ class LlamaCpp(Adapter):
             CapabilityError: `steer` is not of level "token".
             PromptTooLong: a prompt and `max_tokens` do not fit together; raised before any decoding.
         """
-        if steer is not None:
-            check_token_level(steer)
-            check_needs(f"the calibrator '{steer.kind}'", steer.needs, self.name, self.provides)
-        check_top(sampling.top, least=0)
-        contexts = self._contexts(prompts, room=sampling.max_tokens)
-        drawn = []
+        contexts = self._checked(prompts, sampling, steer)
+        completions = []
         for context in contexts:
             with self._engine.lock:
-                drawn.append(self._completions(context, sampling, steer))
-        return drawn
+                completions.append(self._completions(context, sampling, steer))
+        return completions
+
+    def stream(self, prompt: Prompt, sampling: Sampling, steer: Calibrator | None = None, index: int = 0) -> Stream:
+        """Yield the tokens of the completion that `generate` draws as number `index`, and return it.
+
+        The model is held while a token is drawn, not between two tokens: other calls may come in between, and then
+        what they pushed out of the context is read again.
+
+        Raises:
+            InputError: an empty prompt.
+            CapabilityError: `steer` is not of level "token".
+            PromptTooLong: prompt and `max_tokens` do not fit together; raised before any decoding.
+        """
+        (context,) = self._checked(prompts=[prompt], sampling=sampling, steer=steer)
+        settings = _settings(sampling, steer)
+        return drawn(self._engine, self._vocabulary, context, sampling, settings, drawer(sampling, steer, index))
 
     def fingerprint(self) -> Provenance:
         """Return file name, SHA-256, quantisation with cache types, and hashes of tokenizer and template."""
@@ -217,6 +230,14 @@ class LlamaCpp(Adapter):
         if self._owned:
             with self._engine.lock:
                 self.llama.close()
+
+    def _checked(self, prompts: Sequence[Prompt], sampling: Sampling, steer: Calibrator | None) -> list[list[int]]:
+        """Return the ids of all prompts, when completions can be drawn after them."""
+        if steer is not None:
+            check_token_level(steer)
+            check_needs(f"the calibrator '{steer.kind}'", steer.needs, self.name, self.provides)
+        check_top(sampling.top, least=0)
+        return self._contexts(prompts, room=sampling.max_tokens)
 
     def _contexts(self, prompts: Sequence[Prompt], room: int) -> list[list[int]]:
         """Return the ids of all prompts, each with `room` tokens left in the context."""
@@ -251,32 +272,9 @@ class LlamaCpp(Adapter):
 
     def _completions(self, context: list[int], sampling: Sampling, steer: Calibrator | None) -> list[Completion]:
         first = self._engine.next_row(context)
-        return [self._completion(context, first, sampling, steer, index) for index in range(sampling.n)]
-
-    def _completion(
-        self, context: list[int], row: Row, sampling: Sampling, steer: Calibrator | None, index: int
-    ) -> Completion:
-        """Return completion number `index`; `row` are the logits after the prompt, which the context holds."""
-        draw = drawer(sampling, steer, index)
-        chosen: list[int] = []
-        positions: list[TokenScores] = []
-        ended = stopped = False
-        while not ended and not stopped and len(chosen) < sampling.max_tokens:
-            if chosen:
-                row = self._step(context, chosen)
-            chosen.append(draw(row))
-            positions.append(token_scores([row], chosen[-1:], sampling.top))
-            ended = self._vocabulary.ends(chosen[-1])
-            stopped = bool(sampling.stop) and cut_at_stop(self._vocabulary.text(chosen), sampling.stop)[1]
-        text, _ = cut_at_stop(self._vocabulary.text(chosen[:-1] if ended else chosen), sampling.stop)
-        finish: Literal["stop", "length"] = "stop" if ended or stopped else "length"
-        return Completion(text, joined(positions), finish, _settings(sampling, steer))
-
-    def _step(self, context: list[int], chosen: list[int]) -> Row:
-        """Return the logits after the last drawn token; the first step of a completion goes back to the prompt."""
-        if len(chosen) == 1:
-            self._engine.restart(context)
-        return next(self._engine.rows(chosen[-1:], wanted=1))
+        settings = _settings(sampling, steer)
+        parts = (self._engine, self._vocabulary, context, sampling, settings)
+        return [consumed(drawn(*parts, drawer(sampling, steer, index), first)) for index in range(sampling.n)]
 
 
 def _close_if_alive(reference: "weakref.ref[Any]") -> None:

@@ -34,6 +34,9 @@ def abilities(provides: Provides, semantics: str = "raw") -> dict[str, str]:
         "inside decoding": "yes: sampling can follow a calibrator"
         if provides.steers
         else "no: answers are calibrated after decoding",
+        "streaming": "yes: each token with its probability, as it is drawn"
+        if provides.streams
+        else "no: answers come whole",
         "hidden states": "yes" if provides.hidden else "no",
         "context": "not told" if provides.context_length is None else f"{provides.context_length:,} tokens",
         "work at a time": f"{provides.batch_size} prompts",

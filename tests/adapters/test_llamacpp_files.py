@@ -62,7 +62,7 @@ def test_context_length_is_honest(tiny_bos, load):
 
 
 def test_provides_tells_what_there_is(tiny_bos, tiny_no_bos, load):
-    has = {"score": True, "tokenize": True, "chat": True, "steers": True}
+    has = {"score": True, "tokenize": True, "token_bytes": True, "chat": True, "steers": True, "streams": True}
     expected = Provides(True, None, None, **has, context_length=512, batch_size=1)
     assert load(tiny_bos.path).provides == expected
     assert load(tiny_no_bos.path).provides == dataclasses.replace(expected, chat=False)

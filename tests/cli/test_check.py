@@ -143,6 +143,7 @@ def test_the_same_for_machines(run: Any) -> None:
         (Provides(), "context", "not told"),
         (Provides(decides=True), "decisions", "straight from the server"),
         (Provides(steers=True), "inside decoding", "yes"),
+        (Provides(streams=True), "streaming", "yes"),
     ],
 )
 def test_each_capability_has_words(provides: Provides, name: str, told: str) -> None:
