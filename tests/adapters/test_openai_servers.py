@@ -34,9 +34,9 @@ def api(request):
     adapter.close()
 
 
-def only(api, *kinds):
-    if api.kind not in kinds:
-        pytest.skip(f"{api.kind} does not offer it")
+def only(*kinds):
+    """Run a test on the servers that offer what it is about."""
+    return pytest.mark.parametrize("api", kinds, indirect=True, scope="module")
 
 
 def spelled(tokenizer):
@@ -73,8 +73,8 @@ def test_lists_are_the_models_own(api, truth, prompt):
     assert max(unlisted) <= np.exp(found.log_cut[0]) * (1 + CLOSE)
 
 
+@only("llama-server")
 def test_ids_are_the_models_where_the_server_tells_them(api, truth):
-    only(api, "llama-server")
     (found,), (wanted,) = api.next_token(PROMPTS[:1], top=20), truth.next_token(PROMPTS[:1], top=20)
     assert found.ids[0].tolist() == wanted.ids[0].tolist()
     np.testing.assert_allclose(found.logprobs, wanted.logprobs, atol=CLOSE)
@@ -94,8 +94,8 @@ def test_the_probe_sees_each_server_for_what_it_is(api):
     assert api.provides.chat
 
 
+@only("vllm", "llama-server")
 def test_begun_answers_are_gone_on_with(api, truth):
-    only(api, "vllm", "llama-server")
     prompt = Chat((("user", "which planet is red?"),), prefix="The answer is")
     if api.kind == "vllm":  # it writes the beginning as the template writes a message, with a space before it
         wanted, _ = row_by_bytes(truth, "<s>[user] which planet is red?\n[assistant] The answer is")
@@ -110,8 +110,8 @@ def test_begun_answers_are_gone_on_with(api, truth):
     assert not completion.text.startswith("The answer is")
 
 
+@only("vllm")
 def test_continuations_are_scored_token_by_token(api, truth):
-    only(api, "vllm")
     continuations = [[" sun", " A sun", "☃", "x"], [" B"], [" Größe", "é☃é"]]
     found, wanted = api.score(PROMPTS, continuations), truth.score(PROMPTS, continuations)
     for ours, theirs in zip(found, wanted, strict=True):
@@ -119,22 +119,22 @@ def test_continuations_are_scored_token_by_token(api, truth):
             np.testing.assert_allclose(one.chosen_logprob, other.chosen_logprob, atol=CLOSE)
 
 
+@only("vllm")
 def test_scored_positions_may_list_rivals(api, truth):
-    only(api, "vllm")
     ((found,),) = api.score(PROMPTS[:1], [[" A sun"]], top=3)
     ((wanted,),) = truth.score(PROMPTS[:1], [[" A sun"]], top=3)
     assert found.logprobs.shape[0] == wanted.logprobs.shape[0]
     assert (np.exp(found.logprobs).sum(axis=1) + np.exp(found.log_tail)).max() <= 1 + 1e-4
 
 
+@only("llama_cpp.server", "llama-server")
 def test_shifted_or_missing_echoes_are_refused(api):
-    only(api, "llama_cpp.server", "llama-server")
     with pytest.raises(CapabilityError, match="score"):
         api.score(PROMPTS[:1], [[" sun"]])
 
 
+@only("vllm")
 def test_chats_and_empty_texts_are_not_scored(api):
-    only(api, "vllm")
     with pytest.raises(CapabilityError, match="plain template"):
         api.score(CHATS[:1], [[" sun"]])
     with pytest.raises(InputError, match="none empty"):
