@@ -1,6 +1,8 @@
 """The model's side of the Transformers adapter: padded forward passes that read only the wanted rows of the head."""
 
 import inspect
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ _HEAD_BLOCK = 8192
 
 _SOFTMAX_BLOCK = 1 << 22
 """Logits whose exponentials exist at a time."""
+
+_LOCKS: "weakref.WeakKeyDictionary[Any, threading.RLock]" = weakref.WeakKeyDictionary()
 
 PASS_COST = 40
 """Padding tokens that cost about as much as one more pass, which must read all weights again; only speed depends."""
@@ -77,16 +81,20 @@ def engine_of(model: Any, batch_size: int, float32_head: bool) -> Engine:
 
 @contextmanager
 def inference(model: Any) -> Iterator[None]:
-    """Switch gradients and dropout off, and leave every module as it was found."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
+    """Switch gradients and dropout off, keep other threads out, and leave every module as it was found.
+
+    What is asked of a model changes it for a while: hooks on its head, its generation config.
+    """
+    with _LOCKS.setdefault(model, threading.RLock()):
+        training = [module for module in model.modules() if module.training]
         for module in training:
-            module.training = True
+            module.training = False
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module in training:
+                module.training = True
 
 
 class HeadRows:

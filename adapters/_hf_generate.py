@@ -7,7 +7,7 @@ sample number and prompt alone: not on its neighbours in the batch, the device, 
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -52,18 +52,26 @@ class Request:
     random: np.random.Generator
 
 
+Watch = Callable[[list[int], Rows], None]
+"""Called with the drawn tokens of all rows, and what the logits said of them."""
+
+
 class Draw(LogitsProcessor):  # type: ignore[misc]  # the library is untyped
     """Draws each row's next token, and keeps what the raw logits say of it."""
 
-    def __init__(self, requests: Sequence[Request], sampling: Sampling, steer: Calibrator | None) -> None:
-        """Take one request a row."""
-        self.requests, self.sampling, self.steer = requests, sampling, steer
+    def __init__(
+        self, requests: Sequence[Request], sampling: Sampling, steer: Calibrator | None, watch: Watch | None = None
+    ) -> None:
+        """Take one request a row; `watch` is told of every step."""
+        self.requests, self.sampling, self.steer, self.watch = requests, sampling, steer, watch
         self.steps: list[Rows] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Return a new tensor in which only the drawn tokens are possible; `scores` is read, never written."""
         tokens = draw(drawing_logits(scores, self.steer, self.sampling.temperature), self._uniforms())
         self.steps.append(keep(scores, range(len(tokens)), tokens, self.sampling.top))
+        if self.watch is not None:
+            self.watch(tokens, self.steps[-1])
         only = torch.full_like(scores, -torch.inf)
         only[torch.arange(len(tokens)), torch.as_tensor(tokens, device=scores.device)] = 0.0
         return only
@@ -126,8 +134,8 @@ def generate(
     done: dict[int, list[Completion]] = {}
     for part in _batches(engine, prompts, order, max(1, engine.batch_size // sampling.n)):
         requests = [Request(prompts[index], random) for index in part for random in randoms[index]]
-        rows = _run(engine, reader, requests, sampling, steer)
-        made = [_completion(reader, ids, scores, sampling, settings, engine) for ids, scores in rows]
+        rows = run(engine, reader, requests, sampling, steer)
+        made = [completion_of(reader, ids, scores, sampling, settings, engine) for ids, scores in rows]
         for place, index in enumerate(part):
             done[index] = made[place * sampling.n : (place + 1) * sampling.n]
     return [done[index] for index in range(len(prompts))]
@@ -194,8 +202,13 @@ def numbers_of(calibrator: Calibrator) -> dict[str, Any]:
     return described
 
 
-def _run(
-    engine: Engine, reader: Reader, requests: Sequence[Request], sampling: Sampling, steer: Calibrator | None
+def run(
+    engine: Engine,
+    reader: Reader,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    steer: Calibrator | None,
+    watch: Watch | None = None,
 ) -> list[tuple[list[int], list[Rows]]]:
     """Return the drawn ids and what was kept of each step, for each row of one batch, not yet cut."""
     width = max(len(request.ids) for request in requests)
@@ -205,7 +218,7 @@ def _run(
         ids[row, width - len(request.ids) :] = torch.tensor(request.ids)
         mask[row, width - len(request.ids) :] = 1
     ids, mask = ids.to(engine.device), mask.to(engine.device)
-    drawing = Draw(requests, sampling, steer)
+    drawing = Draw(requests, sampling, steer, watch)
     stopping = [StopAtTexts(reader, sampling.stop, width)] if sampling.stop else []
     extra = {"past_key_values": _shared_prefix(engine, ids, mask, sampling.n)} if sampling.n > 1 else {}
     config = neutral_config(engine, reader, sampling.max_tokens)
@@ -267,7 +280,7 @@ def _row(step: Rows, row: int) -> Rows:
     return Rows(step.chosen_logprob[at], step.log_z[at], step.logprobs[at], None if step.ids is None else step.ids[at])
 
 
-def _completion(
+def completion_of(
     reader: Reader,
     ids: list[int],
     steps: Sequence[Rows],
@@ -285,13 +298,17 @@ def _completion(
             count for count in range(1, length + 1) if cut_at_stop(reader.text(ids[:count]), sampling.stop)[1]
         )
         finish = "stop"
-    kept = steps[:length]
-    listed = [step.ids for step in kept if step.ids is not None]
+    return Completion(text, scores_of(ids[:length], steps[:length], sampling.top), finish, settings)
+
+
+def scores_of(ids: Sequence[int], steps: Sequence[Rows], top: int | None) -> TokenScores:
+    """Return what was kept of the steps at which one row drew `ids`, as scores."""
+    listed = [step.ids for step in steps if step.ids is not None]
     scores = TokenScores(
-        np.concatenate([step.logprobs for step in kept]),
+        np.concatenate([step.logprobs for step in steps]),
         ids=np.concatenate(listed) if listed else None,
-        chosen=np.array(ids[:length], dtype=np.int64),
-        chosen_logprob=np.concatenate([step.chosen_logprob for step in kept]),
-        log_z=np.concatenate([step.log_z for step in kept]),
+        chosen=np.array(ids, dtype=np.int64),
+        chosen_logprob=np.concatenate([step.chosen_logprob for step in steps]),
+        log_z=np.concatenate([step.log_z for step in steps]),
     )
-    return Completion(text, with_cut(scores, sampling.top), finish, settings)
+    return with_cut(scores, top)

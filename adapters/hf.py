@@ -20,7 +20,7 @@ from calibwrap.adapters._shared import (
 )
 from calibwrap.adapters._token_bytes import shows_bytes, token_bytes
 from calibwrap.adapters._tokenizer import Reader
-from calibwrap.base import Adapter, Calibrator, Completion, Sampling
+from calibwrap.base import Adapter, Calibrator, Completion, Sampling, Stream
 from calibwrap.capabilities import Provides, check_needs
 from calibwrap.errors import CapabilityError, InputError, ModelError, need
 from calibwrap.provenance import Provenance
@@ -72,6 +72,7 @@ class Transformers(Adapter):
             token_bytes=shows_bytes(tokenizer),
             chat=bool(self._reader.template),
             steers=True,
+            streams=True,
             context_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
             batch_size=batch_size,
         )
@@ -203,17 +204,26 @@ class Transformers(Adapter):
         from calibwrap.adapters._hf_forward import inference
 
         engine = self._open()
-        if steer is not None:
-            check_needs(steer.kind, steer.needs, self.name, self.provides)
-            if steer.level != "token" and steer.kind != "identity":
-                raise CapabilityError(
-                    f"Inside decoding a calibrator maps tokens, and '{steer.kind}' is of level '{steer.level}': use "
-                    "one of level 'token', or calibrate the answer after decoding."
-                )
-        check_top(sampling.top, least=0)
-        tokens = self._read_all(prompts, new=sampling.max_tokens)
+        tokens = self._checked(prompts, sampling, steer)
         with inference(engine.model):
             return hf.generate(engine, self._reader, tokens, sampling, steer)
+
+    def stream(self, prompt: Prompt, sampling: Sampling, steer: Calibrator | None = None, index: int = 0) -> Stream:
+        """Yield the tokens of the completion that `generate` draws as number `index`, and return it.
+
+        The drawing goes on in a thread of its own while a token is looked at, and other calls wait until it has ended.
+        Closing the stream ends it at the next token.
+
+        Raises:
+            InputError: a prompt that is not text.
+            CapabilityError: `steer` does not map tokens.
+            PromptTooLong: prompt and `max_tokens` do not fit together; raised before any model call.
+        """
+        from calibwrap.adapters import _hf_stream as hf
+
+        engine = self._open()
+        (ids,) = self._checked([prompt], sampling, steer)
+        return hf.stream(engine, self._reader, ids, sampling, steer, index)
 
     def fingerprint(self) -> Provenance:
         """Return which model this is; files are hashed at the first call.
@@ -248,6 +258,18 @@ class Transformers(Adapter):
         if self._engine is None:
             raise ModelError("This model was closed: load it again.")
         return self._engine
+
+    def _checked(self, prompts: Sequence[Prompt], sampling: Sampling, steer: Calibrator | None) -> list[list[int]]:
+        """Return the ids of all prompts, when completions can be drawn after them."""
+        if steer is not None:
+            check_needs(steer.kind, steer.needs, self.name, self.provides)
+            if steer.level != "token" and steer.kind != "identity":
+                raise CapabilityError(
+                    f"Inside decoding a calibrator maps tokens, and '{steer.kind}' is of level '{steer.level}': use "
+                    "one of level 'token', or calibrate the answer after decoding."
+                )
+        check_top(sampling.top, least=0)
+        return self._read_all(prompts, new=sampling.max_tokens)
 
     def _read_all(self, prompts: Sequence[Prompt], new: int) -> list[list[int]]:
         check_prompts(prompts)

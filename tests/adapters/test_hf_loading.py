@@ -41,7 +41,7 @@ def test_load_gives_the_saved_model(folder):
         None,
         128,
     )
-    assert (provides.score, provides.tokenize, provides.chat, provides.steers) == (True, True, True, True)
+    assert (provides.score, provides.tokenize, provides.chat, provides.steers, provides.streams) == (True,) * 5
     assert not provides.hidden
 
 
