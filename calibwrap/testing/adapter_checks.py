@@ -8,9 +8,10 @@ from calibwrap.testing.adapter_drawing import DRAWING_CHECKS
 from calibwrap.testing.adapter_inputs import INPUT_CHECKS
 from calibwrap.testing.adapter_probe import CONTINUATIONS, PROMPTS, AdapterProbe
 from calibwrap.testing.adapter_scores import SCORE_CHECKS
+from calibwrap.testing.adapter_streaming import STREAM_CHECKS
 from calibwrap.testing.checks import Check, run_checks
 
-ADAPTER_CHECKS = (*SCORE_CHECKS, *DRAWING_CHECKS, *INPUT_CHECKS)
+ADAPTER_CHECKS = (*SCORE_CHECKS, *DRAWING_CHECKS, *STREAM_CHECKS, *INPUT_CHECKS)
 """Every check of an adapter; each is a function of an `AdapterProbe`."""
 
 

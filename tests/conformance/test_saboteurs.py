@@ -18,6 +18,7 @@ from calibwrap.testing import (
     adapter_drawing,
     adapter_inputs,
     adapter_scores,
+    adapter_streaming,
     calibrator_checks,
     decoder_checks,
     fit_checks,
@@ -28,15 +29,13 @@ from .adapter_saboteurs import ADAPTER_SABOTEURS
 from .calibrator_saboteurs import CALIBRATOR_SABOTEURS, FIT_SABOTEURS
 from .decoder_saboteurs import DECODER_SABOTEURS
 from .drawing_saboteurs import DRAWING_SABOTEURS
+from .streaming_saboteurs import STREAMING_SABOTEURS
 
 CHECKS = (*ADAPTER_CHECKS, *CALIBRATOR_CHECKS, *FIT_CHECKS, *DECODER_CHECKS)
 BY_NAME = {check.__name__: check for check in CHECKS}
-READING_AND_DRAWING = (*ADAPTER_SABOTEURS, *DRAWING_SABOTEURS)
+READING_AND_DRAWING = (*ADAPTER_SABOTEURS, *DRAWING_SABOTEURS, *STREAMING_SABOTEURS)
 SABOTEURS = [
-    *(
-        (name, lambda wrong=wrong: AdapterProbe(wrong(ToyModel.random())), wrong)
-        for name, wrong in (*ADAPTER_SABOTEURS, *DRAWING_SABOTEURS)
-    ),
+    *((name, lambda wrong=wrong: AdapterProbe(wrong(ToyModel.random())), wrong) for name, wrong in READING_AND_DRAWING),
     *((name, lambda wrong=wrong: CalibratorProbe(wrong), wrong) for name, wrong in CALIBRATOR_SABOTEURS),
     *((name, lambda wrong=wrong: FitProbe(wrong, "answers"), wrong) for name, wrong in FIT_SABOTEURS),
     *((name, lambda wrong=wrong: DecoderProbe(wrong()), wrong) for name, wrong in DECODER_SABOTEURS),
@@ -49,7 +48,13 @@ def test_every_check_has_a_name_of_its_own_and_a_saboteur():
 
 
 def test_every_check_that_is_written_is_run():
-    modules = (adapter_drawing, adapter_inputs, adapter_scores, *map(_module, ("calibrator", "decoder", "fit")))
+    modules = (
+        adapter_drawing,
+        adapter_inputs,
+        adapter_scores,
+        adapter_streaming,
+        *map(_module, ("calibrator", "decoder", "fit")),
+    )
     written = {name for module in modules for name in vars(module) if name.startswith("check_")}
     assert written == set(BY_NAME)
 
