@@ -18,8 +18,7 @@ import torch
 import calibwrap as cw
 from calibwrap.data import load_questions, packaged_model
 from calibwrap.halves import over_halves
-from calibwrap.questions import CLOZE
-from calibwrap.wrap import answers_of
+from calibwrap.questions import CLOZE, answers_of
 
 SETS = ("arc_easy", "sciq", "openbookqa")
 NORMALISATIONS = ("sum", "token", "byte")

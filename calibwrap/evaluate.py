@@ -21,17 +21,14 @@ from calibwrap.files import replacing
 from calibwrap.halves import over_halves
 from calibwrap.journal import Journal
 from calibwrap.provenance import Provenance
-from calibwrap.questions import Question
-from calibwrap.readouts import find_readout
+from calibwrap.questions import Question, answers_of, check_questions
+from calibwrap.readouts import find_readout, warn_of_little_mass
 from calibwrap.scores import Bools, OptionScores, join
 from calibwrap.summary import Figure, figures
 from calibwrap.wrap import (
     CalibratedLM,
     Progress,
-    answers_of,
-    check_questions,
     default_reference_readout,
-    warn_of_little_mass,
 )
 
 RAW = "raw"

@@ -223,3 +223,43 @@ SHORT_CHAT = Template(body="Answer with a few words only.\n\n{question}", style=
 
 TEMPLATES = {template.name: template for template in (CLOZE, CLOZE_CHAT, LETTER, LETTER_CHAT, SHORT, SHORT_CHAT)}
 """The built-in templates by name."""
+
+
+def check_questions(questions: Sequence[Question]) -> None:
+    """Return nothing when there is at least one question and all are.
+
+    Raises:
+        InputError: none, or something else, such as the name of a file.
+
+    >>> check_questions([Question("Red planet?", ["Mars", "Venus"])])
+    """
+    if isinstance(questions, str) or not isinstance(questions, Sequence):
+        raise InputError(f"'questions' must be a list of Question: load_questions(...) reads files. Got {questions!r}.")
+    if not questions:
+        raise InputError("'questions' is empty; pass at least one question.")
+    for index, question in enumerate(questions):
+        if not isinstance(question, Question):
+            raise InputError(
+                f"'questions[{index}]' must be a Question: cw.Question(prompt=..., options=[...]). Got {question!r}"
+                + (
+                    "; for free text there are answer_batch() and fit_answers()." * isinstance(question, FreeQuestion)
+                    or "."
+                )
+            )
+
+
+def answers_of(questions: Sequence[Question]) -> list[int]:
+    """Return the indices of the right options.
+
+    Raises:
+        QuestionError: names the questions without an answer.
+    """
+    unknown = [
+        question.id or f"number {index + 1}" for index, question in enumerate(questions) if question.answer is None
+    ]
+    if unknown:
+        raise QuestionError(
+            f"Answers are needed, and {len(unknown)} of {len(questions)} questions have none (first: {unknown[0]}): "
+            "add them, or use a method without labels, such as 'daca'."
+        )
+    return [question.answer for question in questions if question.answer is not None]

@@ -2,7 +2,6 @@
 
 import datetime
 import difflib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,12 +13,13 @@ from calibwrap.answer_stream import AnswerStream
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
 from calibwrap.calibrators import Identity, fit_named
 from calibwrap.capabilities import Provides, check_needs
-from calibwrap.decoders import Greedy
-from calibwrap.decoders.reading import completed, signed
-from calibwrap.errors import CalibrationWarning, InputError, QuestionError
+from calibwrap.decoders import FreeText, Greedy, answered, decoder_label
+from calibwrap.errors import InputError
+from calibwrap.freetext import Judge, exact_match, graded, references_of
+from calibwrap.freetext.fitting import fit_on_answers, free_prompts
 from calibwrap.provenance import FitReport, Provenance
-from calibwrap.questions import Prompt, Question
-from calibwrap.readouts import Continuation, find_readout
+from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
+from calibwrap.readouts import Continuation, find_readout, warn_of_little_mass
 from calibwrap.scores import OptionScores, join
 
 Progress = Callable[[int, int], None]
@@ -190,28 +190,67 @@ class CalibratedLM:
     def batch(self, prompts: Sequence[Prompt], decoder: Decoder | None = None) -> list[Answer]:
         """Return one answer a prompt; all flows run in lock-step, one adapter call a round for equal requests.
 
-        A calibrator of options calibrates the labels of traces, one of tokens what was read at each position.
+        A calibrator of options calibrates the labels of traces, one of tokens what was read at each position, and one
+        of confidences what the decoder says in the end.
 
         Raises:
             CapabilityError: the backend cannot give what the decoder needs, or the calibrator maps options and the
                 decoder reads no labels.
         """
-        decoder = Greedy() if decoder is None else decoder
-        check_needs(type(decoder).__name__, decoder.needs, self.adapter.name, self.adapter.provides)
-        flows = [decoder.flow() for _ in prompts]
-        asked = {index: next(flow) for index, flow in enumerate(flows)}
-        answers: dict[int, Answer] = {}
-        while asked:
-            for sampling in list(dict.fromkeys(asked.values())):
-                indices = [index for index, request in asked.items() if request == sampling]
-                drawn = completed(self.adapter, [prompts[index] for index in indices], sampling, self.calibrator)
-                for index, completions in zip(indices, drawn, strict=True):
-                    try:
-                        asked[index] = flows[index].send(completions)
-                    except StopIteration as end:
-                        del asked[index]
-                        answers[index] = signed(end.value, self.calibrator)
-        return [answers[index] for index in range(len(prompts))]
+        return answered(self.adapter, prompts, Greedy() if decoder is None else decoder, self.calibrator)
+
+    def answer_batch(
+        self,
+        questions: Sequence[FreeQuestion],
+        decoder: Decoder | None = None,
+        *,
+        template: Template | None = None,
+        progress: Progress | None = None,
+    ) -> list[Answer]:
+        """Return one answer in free text a question, in order; `decoder` is `FreeText()` by default.
+
+        `template` writes the prompts: `SHORT_CHAT` where the model has a chat template, else `SHORT`, by default.
+        """
+        prompts = free_prompts(questions, template, self.adapter.provides)
+        answers: list[Answer] = []
+        for start in range(0, len(prompts), self.adapter.provides.batch_size):
+            answers += self.batch(prompts[start : start + self.adapter.provides.batch_size], decoder or FreeText())
+            if progress is not None:
+                progress(len(answers), len(prompts))
+        return answers
+
+    def fit_answers(
+        self,
+        questions: Sequence[FreeQuestion],
+        decoder: Decoder | None = None,
+        method: str = "platt",
+        *,
+        judge: Judge = exact_match,
+        template: Template | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> "CalibratedLM":
+        """Return this model with a calibrator of one confidence, fitted on its raw answers to `questions`.
+
+        Args:
+            questions: with `answers`, the texts that are right.
+            decoder: what answers, `FreeText()` by default; the calibrator is good for this decoder.
+            method: "platt" or "isotonic".
+            judge: says from 0 to 1 how right an answer is: `exact_match`, `f1_above_half`, or a function of yours.
+            template: writes the prompts, as in `answer_batch`.
+            progress: called with (done, in all).
+            options: passed to the method, such as `smoothing=True`.
+
+        Raises:
+            QuestionError: a question has no references.
+            FitError: no answer says anything.
+        """
+        references_of(questions)  # before any model call
+        chosen, raw = decoder or FreeText(), replace(self, calibrator=Identity())
+        answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
+        correct, made_by, origin = graded(answers, questions, judge), decoder_label(chosen), self.adapter.fingerprint()
+        fitted = fit_on_answers(answers, correct, method, decoder=made_by, provenance=origin, **options)
+        return replace(self, calibrator=fitted)
 
     def with_calibrator(self, calibrator: Calibrator, strict: bool = False) -> "CalibratedLM":
         """Return this model with a calibrator, such as a loaded one, read the way it was fitted.
@@ -223,7 +262,8 @@ class CalibratedLM:
         if calibrator.report is not None and calibrator.report.readout:
             with suppress(InputError):  # a readout of the user's own: it must be set by hand, and is compared below
                 readout = find_readout(calibrator.report.readout)
-        saving.check_provenance(calibrator, self.adapter.fingerprint(), readout.label, strict=strict)
+        compared = "" if calibrator.level == "confidence" else readout.label  # it names a decoder, compared when used
+        saving.check_provenance(calibrator, self.adapter.fingerprint(), compared, strict=strict)
         return replace(self, calibrator=calibrator, readout=readout)
 
     def save(self, path: str | Path) -> None:
@@ -333,54 +373,6 @@ def default_reference_readout(readout: Readout) -> Readout:
     a fit without labels inherits the reference's calibration. The figures are in the documentation of DACA.
     """
     return Continuation("token", readout.template) if isinstance(readout, Continuation) else readout
-
-
-def warn_of_little_mass(readout: Readout, scores: OptionScores) -> None:
-    """Warn when a model mostly wants to write something else than one of the labels of a question set."""
-    mass = float(scores.label_mass.mean())
-    if mass < readout.min_mass:
-        warnings.warn(
-            f"The labels together carry only {mass:.2f} of the probability on average, so the model mostly wants to "
-            "write something else: try a chat template, or readout='continuation'.",
-            CalibrationWarning,
-            stacklevel=3,
-        )
-
-
-def check_questions(questions: Sequence[Question]) -> None:
-    """Return nothing when there is at least one question and all are.
-
-    Raises:
-        InputError: none, or something else, such as the name of a file.
-
-    >>> check_questions([Question("Red planet?", ["Mars", "Venus"])])
-    """
-    if isinstance(questions, str) or not isinstance(questions, Sequence):
-        raise InputError(f"'questions' must be a list of Question: load_questions(...) reads files. Got {questions!r}.")
-    if not questions:
-        raise InputError("'questions' is empty; pass at least one question.")
-    for index, question in enumerate(questions):
-        if not isinstance(question, Question):
-            raise InputError(
-                f"'questions[{index}]' must be a Question: cw.Question(prompt=..., options=[...]). Got {question!r}."
-            )
-
-
-def answers_of(questions: Sequence[Question]) -> list[int]:
-    """Return the indices of the right options.
-
-    Raises:
-        QuestionError: names the questions without an answer.
-    """
-    unknown = [
-        question.id or f"number {index + 1}" for index, question in enumerate(questions) if question.answer is None
-    ]
-    if unknown:
-        raise QuestionError(
-            f"Answers are needed, and {len(unknown)} of {len(questions)} questions have none (first: {unknown[0]}): "
-            "add them, or use a method without labels, such as 'daca'."
-        )
-    return [question.answer for question in questions if question.answer is not None]
 
 
 def _with_report(calibrator: Calibrator, report: FitReport) -> Calibrator:

@@ -5,10 +5,10 @@ import pytest
 
 from calibwrap.halves import over_halves
 from calibwrap.metrics import ece
+from calibwrap.questions import answers_of
 from calibwrap.scores import OptionScores, log_softmax
 from calibwrap.testing import ToyModel, toy_questions
 from calibwrap.testing.toy_questions import option_logprobs
-from calibwrap.wrap import answers_of
 
 MODEL = ToyModel.random(seed=4)
 QUESTIONS = toy_questions(800, seed=4, model=MODEL)

@@ -17,10 +17,10 @@ from calibwrap.errors import (
     ProvenanceWarning,
     QuestionError,
 )
-from calibwrap.questions import LETTER, Template
+from calibwrap.questions import LETTER, Template, answers_of
 from calibwrap.readouts import Label
 from calibwrap.testing import ToyAdapter, ToyModel, toy_pair, toy_questions
-from calibwrap.wrap import CalibratedLM, answers_of, find_adapter
+from calibwrap.wrap import CalibratedLM, find_adapter
 
 BASE = ToyModel.random(seed=1)
 QUESTIONS = toy_questions(600, seed=1, model=BASE)

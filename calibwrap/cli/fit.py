@@ -12,9 +12,9 @@ from calibwrap.cli.parts import open_model, open_reference, read_readout, resuma
 from calibwrap.data import load_questions
 from calibwrap.errors import InputError
 from calibwrap.evaluate import collect, describe
-from calibwrap.questions import Question
+from calibwrap.questions import Question, answers_of
 from calibwrap.scores import OptionScores
-from calibwrap.wrap import CalibratedLM, answers_of, default_reference_readout
+from calibwrap.wrap import CalibratedLM, default_reference_readout
 
 
 @dataclass(frozen=True)

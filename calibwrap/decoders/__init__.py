@@ -1,5 +1,6 @@
 """Decoders: ways from a prompt to an answer with a confidence."""
 
+from calibwrap.decoders.answering import answered, decoder_label
 from calibwrap.decoders.confidence_at_k import (
     BestOfN,
     ConfidenceAtK,
@@ -10,8 +11,11 @@ from calibwrap.decoders.confidence_at_k import (
     selected_scores,
     total_logprob,
 )
+from calibwrap.decoders.free_text import FreeText, FreeTextDecoder, SelfConsistency, SemanticEntropy
 from calibwrap.decoders.greedy import Greedy
 from calibwrap.decoders.posterior import label_posterior
+from calibwrap.decoders.rewording import Reworded
+from calibwrap.decoders.stated import PTrue, Stated
 from calibwrap.decoders.trace import Trace, TraceDecoder, traces_of
 from calibwrap.decoders.votes import ConfidenceWeightedVote, MajorityVote, MeanPosterior
 
@@ -19,12 +23,21 @@ __all__ = [
     "BestOfN",
     "ConfidenceAtK",
     "ConfidenceWeightedVote",
+    "FreeText",
+    "FreeTextDecoder",
     "Greedy",
     "MajorityVote",
     "MeanPosterior",
+    "PTrue",
     "PickingDecoder",
+    "Reworded",
+    "SelfConsistency",
+    "SemanticEntropy",
+    "Stated",
     "Trace",
     "TraceDecoder",
+    "answered",
+    "decoder_label",
     "label_confidence",
     "label_posterior",
     "least_logprob",

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Sampling
+from calibwrap.decoders.rewording import Reworded, drawn_as, worded
+from calibwrap.decoders.verdicts import verdicts
 from calibwrap.errors import CalibrationWarning, CapabilityError
 from calibwrap.questions import Prompt
 from calibwrap.readouts._forms import listed_bytes, longest_list, scores_of_lists, surface_forms
@@ -24,12 +26,17 @@ def completed(
 
     A calibrator of level "token" maps the scores of every position; it needs, and gets, the whole vocabulary. Where
     `sampling.answer` is set, `Completion.labels` holds the label probabilities at the position where the trace names
-    its answer, read from the adapter's longest list, and a calibrator of level "option" maps them.
+    its answer, read from the adapter's longest list, and a calibrator of level "option" maps them. A `Reworded`
+    request is asked in its own words; one with `labels` reads them at the next token, and nothing is drawn.
 
     Raises:
         CapabilityError: the backend cannot show labels in a trace, or the calibrator maps options and none are read;
             both are raised before any model call.
     """
+    prompts = [worded(prompt, sampling) for prompt in prompts]
+    if isinstance(sampling, Reworded) and sampling.labels:
+        return verdicts(adapter, prompts, sampling.labels, calibrator)
+    sampling = drawn_as(sampling)
     drawn = adapter.generate(prompts, request_of(adapter, sampling, calibrator))
     return calibrated(adapter, drawn, sampling, calibrator)
 
@@ -44,7 +51,7 @@ def request_of(adapter: Adapter, sampling: Sampling, calibrator: Calibrator) -> 
         raise CapabilityError(
             f"The calibrator '{calibrator.kind}' maps probabilities of options, and free text has none: use "
             "choose(...) with options, a decoder that reads labels, such as ConfidenceAtK, or a calibrator of level "
-            "'token'."
+            "'token' or 'confidence'."
         )
     if sampling.answer is not None:
         sampling = replace(sampling, top=longest_list(adapter.provides))
@@ -65,11 +72,36 @@ def calibrated(
 def signed(answer: Answer, calibrator: Calibrator) -> Answer:
     """Return an answer that says which calibrator was at work, unless its decoder has said so itself.
 
-    >>> from calibwrap.calibrators import Temperature
+    A calibrator of one confidence maps the answer's confidence and bounds, whatever they were made of; the other
+    options keep their proportions. An empty answer is certainly not right and stays at 0.
+
+    >>> from calibwrap.calibrators import Platt, Temperature
     >>> signed(Answer("A", 0.5, (0.5, 0.5)), Temperature(2.0)).calibrated_by
     'temperature'
+    >>> signed(Answer("Paris", 0.9, (0.9, 0.9)), Platt(slope=0.5, intercept=0.0)).confidence.__round__(4)  # 3 : 1
+    0.75
     """
+    if calibrator.level == "confidence" and calibrator.kind != "identity":
+        return _with_mapped_confidence(answer, calibrator)
     return replace(answer, calibrated_by=calibrator.kind) if answer.calibrated_by == "identity" else answer
+
+
+def _with_mapped_confidence(answer: Answer, calibrator: Calibrator) -> Answer:
+    if not answer.text:
+        return replace(answer, calibrated_by=calibrator.kind)
+    mapped = [float(value) for value in calibrator(np.array([answer.confidence, *answer.bounds]))]
+    others = max(0.0, 1.0 - answer.confidence)
+    factor = (1.0 - mapped[0]) / others if others else 0.0
+    scaled = {text: p * factor for text, p in answer.probabilities.items()}
+    if answer.text in scaled:
+        scaled[answer.text] = mapped[0]
+    return replace(
+        answer,
+        confidence=mapped[0],
+        bounds=(min(mapped), max(mapped)),
+        probabilities=scaled,
+        calibrated_by=calibrator.kind,
+    )
 
 
 def with_labels(

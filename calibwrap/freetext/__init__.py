@@ -16,7 +16,7 @@ from calibwrap.freetext.confidences import (
     mean_probability,
     sequence_probability,
 )
-from calibwrap.freetext.judging import JUDGES, Judge, exact_match, f1_above_half, graded, token_f1
+from calibwrap.freetext.judging import JUDGES, Judge, exact_match, f1_above_half, graded, references_of, token_f1
 from calibwrap.freetext.normalise import NORMALISERS, Normaliser, exact, number, option_letter, trivia_qa
 from calibwrap.freetext.stated import (
     ONE_STEP,
@@ -61,6 +61,7 @@ __all__ = [
     "parse_lettered_scale",
     "parse_probability",
     "parse_scale",
+    "references_of",
     "semantic_entropy",
     "sequence_probability",
     "spelling",

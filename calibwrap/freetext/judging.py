@@ -55,6 +55,24 @@ JUDGES: Mapping[str, Judge] = MappingProxyType({"exact-match": exact_match, "f1-
 """The judges by name."""
 
 
+def references_of(questions: Sequence[FreeQuestion]) -> list[Sequence[str]]:
+    """Return the texts that are right for each question.
+
+    Raises:
+        QuestionError: a question has none; the first is named.
+
+    >>> references_of([FreeQuestion("Red planet?", ["Mars"])])
+    [('Mars',)]
+    """
+    unknown = [question.id or f"number {index + 1}" for index, question in enumerate(questions) if not question.answers]
+    if unknown:
+        raise QuestionError(
+            f"References are needed, and {len(unknown)} of {len(questions)} questions have none (first: {unknown[0]}): "
+            "add 'answers', the texts that count as right."
+        )
+    return [question.answers for question in questions]
+
+
 def graded(answers: Sequence[Answer], questions: Sequence[FreeQuestion], judge: Judge = exact_match) -> Floats:
     """Return (N,) how right each answer is, from 0 to 1; an empty answer is wrong.
 
@@ -67,14 +85,9 @@ def graded(answers: Sequence[Answer], questions: Sequence[FreeQuestion], judge: 
     """
     if len(answers) != len(questions):
         raise InputError(f"Expected one answer a question. Got {len(answers)} answers and {len(questions)} questions.")
-    unknown = [question.id or f"number {index + 1}" for index, question in enumerate(questions) if not question.answers]
-    if unknown:
-        raise QuestionError(
-            f"References are needed, and {len(unknown)} of {len(questions)} questions have none (first: {unknown[0]}): "
-            "add 'answers', the texts that count as right."
-        )
-    pairs = zip(answers, questions, strict=True)
-    verdicts = np.array([float(judge(one.text, which.answers)) if one.text else 0.0 for one, which in pairs])
+    references = references_of(questions)
+    pairs = zip(answers, references, strict=True)
+    verdicts = np.array([float(judge(one.text, known)) if one.text else 0.0 for one, known in pairs])
     if not ((verdicts >= 0.0) & (verdicts <= 1.0)).all():
         raise InputError(f"A judge must give a number from 0 to 1. Got {verdicts.tolist()}.")
     return verdicts

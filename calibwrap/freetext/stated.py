@@ -6,7 +6,7 @@ that count and those that do not are in the tests' golden table.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from calibwrap.errors import InputError
 
@@ -139,11 +139,11 @@ class Elicitation:
 
     name: str
     """Name in reports and saved calibrators."""
-    parse: Parser
+    parse: Parser = field(repr=False)
     """Reads a reply."""
-    before: str = ""
+    before: str = field(default="", repr=False)
     """What the model is told before the question; empty where the question is asked as it stands."""
-    after: str = ""
+    after: str = field(default="", repr=False)
     """What it is asked after its answer, in a second round; empty where one reply holds both."""
 
     def __post_init__(self) -> None:

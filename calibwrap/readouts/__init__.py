@@ -1,16 +1,19 @@
 """Readouts turn questions into option scores; each says in `needs` what it wants of a backend."""
 
 import difflib
+import warnings
 from collections.abc import Mapping
 
 from calibwrap.base import Readout
-from calibwrap.errors import InputError
+from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.questions import TEMPLATES, Template
 from calibwrap.readouts.continuation import Continuation
 from calibwrap.readouts.decision import Decision
 from calibwrap.readouts.label import Label
+from calibwrap.readouts.p_true import OptionPTrue
+from calibwrap.scores import OptionScores
 
-__all__ = ["Continuation", "Decision", "Label", "find_readout"]
+__all__ = ["Continuation", "Decision", "Label", "OptionPTrue", "find_readout", "warn_of_little_mass"]
 
 _BY_NAME: Mapping[str, Readout] = {
     "continuation": Continuation(),
@@ -19,11 +22,12 @@ _BY_NAME: Mapping[str, Readout] = {
     "continuation:byte": Continuation("byte"),
     "label": Label(),
     "decision": Decision(),
+    "p_true": OptionPTrue(),
 }
 
 
 def find_readout(name: str | Readout, template: Template | None = None) -> Readout:
-    """Return a readout by its name: "label", "continuation", "continuation:token", "decision".
+    """Return a readout by its name: "label", "continuation", "continuation:token", "p_true", "decision".
 
     All but "decision", whose prompt is the server's, take ":TEMPLATE" at will.
 
@@ -41,6 +45,8 @@ def find_readout(name: str | Readout, template: Template | None = None) -> Reado
     found = _BY_NAME.get(name)
     if isinstance(found, Continuation):
         return found if template is None else Continuation(found.normalise, template)
+    if isinstance(found, OptionPTrue):
+        return found if template is None else OptionPTrue(template)
     if isinstance(found, Label):
         return found if template is None else Label(template)
     if isinstance(found, Decision):
@@ -53,3 +59,15 @@ def find_readout(name: str | Readout, template: Template | None = None) -> Reado
         f"There is no readout {name!r}. {hint}Known: {', '.join(_BY_NAME)}; add ':' and one of the templates "
         f"{', '.join(TEMPLATES)}."
     )
+
+
+def warn_of_little_mass(readout: Readout, scores: OptionScores) -> None:
+    """Warn when a model mostly wants to write something else than one of the labels of a question set."""
+    mass = float(scores.label_mass.mean())
+    if mass < readout.min_mass:
+        warnings.warn(
+            f"The labels together carry only {mass:.2f} of the probability on average, so the model mostly wants to "
+            "write something else: try a chat template, or readout='continuation'.",
+            CalibrationWarning,
+            stacklevel=3,
+        )

@@ -1,7 +1,7 @@
 """Label readout: list the options under letters, read the next-token probability of each letter."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -93,6 +93,7 @@ def label_scores(
     names: Sequence[str],
     separator: str,
     readout: str,
+    calibrate: Callable[[TokenScores], TokenScores] | None = None,
 ) -> OptionScores:
     """Return the scores of the labels after each prompt, read in the best of the three ways that the backend has.
 
@@ -103,6 +104,7 @@ def label_scores(
         names: for each prompt the name that errors call it by.
         separator: what stands between prompt and label.
         readout: name of the scores.
+        calibrate: maps the whole vocabulary at each position before the labels are read; None reads it raw.
 
     Raises:
         AmbiguousOptions: a label is not one token after its prompt, or two labels share a form or a token.
@@ -110,14 +112,16 @@ def label_scores(
     texts = [[surface_forms(separator, label) for label in own] for own in labels]
     for name, options in zip(names, texts, strict=True):
         _check_apart(options, name)
-    if not adapter.provides.tokenize:
+    tokens = None
+    if adapter.provides.tokenize:
+        tokens = [_one_token_forms(adapter, *each) for each in zip(prompts, names, texts, strict=True)]
+    if tokens is None or calibrate is not None or not reads_ids(adapter.provides, tokens):
+        rows = adapter.next_token(prompts, top=None if calibrate else longest_list(adapter.provides))
+        rows = rows if calibrate is None else [calibrate(row) for row in rows]
+        if tokens is not None:
+            return scores_of_lists(tokens, [listed_ids(scores) for scores in rows], rows, readout)
         keys = [[[form.encode() for form in forms] for forms in options] for options in texts]
-        rows = adapter.next_token(prompts, top=longest_list(adapter.provides))
         return scores_of_lists(keys, listed_bytes(adapter, rows), rows, readout)
-    tokens = [_one_token_forms(adapter, *each) for each in zip(prompts, names, texts, strict=True)]
-    if not reads_ids(adapter.provides, tokens):
-        rows = adapter.next_token(prompts, top=longest_list(adapter.provides))
-        return scores_of_lists(tokens, [listed_ids(scores) for scores in rows], rows, readout)
     rows = adapter.next_token(prompts, ids=[[token for forms in options for token in forms] for options in tokens])
     logprobs = [_summed(options, scores) for options, scores in zip(tokens, rows, strict=True)]
     mass = np.array([float(np.exp(logsumexp(row))) for row in logprobs])
