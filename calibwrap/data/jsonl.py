@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibwrap.data.rows import question_from_row
+from calibwrap.data.rows import Asked, question_from_row
 from calibwrap.errors import InputError, QuestionError
 from calibwrap.files import replacing
-from calibwrap.questions import Question
+from calibwrap.questions import FreeQuestion, Question
 
 SHOWN = 5
 """How many broken rows one error names."""
@@ -21,7 +21,7 @@ _LONE_SURROGATE = re.compile("[\\ud800-\\udfff]")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_jsonl(path: Path) -> list[Question]:
+def read_jsonl(path: Path) -> list[Asked]:
     """Return the questions of a JSONL file, plain or gzip; blank lines and a byte order mark are skipped.
 
     A question without an id is called after its line: line-1 and so on.
@@ -33,13 +33,15 @@ def read_jsonl(path: Path) -> list[Question]:
     return collect(path, ((f"line {number}", line, number) for number, line in _lines(path)), _question)
 
 
-def collect(path: Path, rows: Iterable[tuple[str, Any, int]], make: Callable[[Any, int], Question]) -> list[Question]:
+def collect(path: Path, rows: Iterable[tuple[str, Any, int]], make: Callable[[Any, int], Asked]) -> list[Asked]:
     """Return `make(row, number)` for all (place, row, number); broken rows and repeated ids are told together.
+
+    A set holds questions with options or questions in free text, not both.
 
     Raises:
         QuestionError: names up to five broken rows; or there is no row at all.
     """
-    questions: list[Question] = []
+    questions: list[Asked] = []
     broken: list[str] = []
     places: dict[str, str] = {}
     for place, row, number in rows:
@@ -47,6 +49,10 @@ def collect(path: Path, rows: Iterable[tuple[str, Any, int]], make: Callable[[An
             question = make(row, number)
             if question.id in places:
                 raise QuestionError(f"the id {question.id!r} is already that of {places[question.id]}.")
+            if questions and type(question) is not type(questions[0]):
+                kinds = ["'answers'", "'options'"]
+                one, other = kinds if isinstance(question, FreeQuestion) else kinds[::-1]
+                raise QuestionError(f"has {one}, and {places[questions[0].id]} has {other}. Make two sets of them.")
             places[question.id] = place
             questions.append(question)
         except QuestionError as error:
@@ -60,7 +66,7 @@ def collect(path: Path, rows: Iterable[tuple[str, Any, int]], make: Callable[[An
     return questions
 
 
-def save_questions(questions: Sequence[Question], path: str | Path) -> None:
+def save_questions(questions: Sequence[Question] | Sequence[FreeQuestion], path: str | Path) -> None:
     r"""Write `questions` as a JSONL file that `load_questions` reads back as they were; gzip when it ends in .gz.
 
     The file appears whole or not at all. A question without an id is written without one, and gets its line's number
@@ -92,10 +98,14 @@ def save_questions(questions: Sequence[Question], path: str | Path) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def _line(question: Question) -> str:
+def _line(question: Asked) -> str:
     """Return the line for one question, without the fields that say nothing."""
     fields: dict[str, object] = {"id": question.id} if question.id else {}
-    fields |= {"prompt": question.prompt, "options": list(question.options), "answer": question.answer}
+    fields["prompt"] = question.prompt
+    if isinstance(question, FreeQuestion):
+        fields["answers"] = list(question.answers)
+    else:
+        fields |= {"options": list(question.options), "answer": question.answer}
     if question.context:
         fields["context"] = question.context
     return json.dumps(fields, ensure_ascii=False) + "\n"
@@ -119,7 +129,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def _question(line: bytes, number: int) -> Question:
+def _question(line: bytes, number: int) -> Asked:
     """Return the question of one line."""
     if b"\0" in line:
         raise QuestionError(f"holds a NUL byte (byte {line.index(0)} of the line); the file is damaged or not UTF-8.")

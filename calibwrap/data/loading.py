@@ -2,15 +2,16 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from calibwrap.data.catalogue import packaged_sets
 from calibwrap.data.fetching import Progress
 from calibwrap.data.jsonl import read_jsonl
 from calibwrap.data.naming import unknown_name
 from calibwrap.data.packaged import is_packaged, read_packaged
+from calibwrap.data.rows import Asked
 from calibwrap.data.tables import SUFFIXES, read_table
 from calibwrap.errors import InputError
-from calibwrap.questions import Question
 
 
 def load_questions(
@@ -20,8 +21,11 @@ def load_questions(
     limit: int | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
-) -> list[Question]:
+) -> list[Any]:
     """Return the questions of `source`, each with an id that is unique within the set.
+
+    All of them are `Question` (with options), or all of them `FreeQuestion` (with `answers`, the texts that are right):
+    which, the source decides, so that the type says Any.
 
     Args:
         source: the path of a JSONL file (plain or gzip), of an Arrow or Parquet file, or of a folder written by
@@ -59,7 +63,7 @@ def _check_count(name: str, value: int | None, *, least: int) -> None:
         raise InputError(f"'{name}' must be a whole number of at least {least}, or None. Got {value!r}.")
 
 
-def _read(source: str | Path, split: str, progress: Progress | None) -> list[Question]:
+def _read(source: str | Path, split: str, progress: Progress | None) -> list[Asked]:
     """Return all questions of `source`."""
     if isinstance(source, str) and is_packaged(source):
         return read_packaged(source, split, progress)

