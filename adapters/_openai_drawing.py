@@ -13,6 +13,7 @@ from calibwrap.adapters._shared import cut_at_stop
 from calibwrap.base import Completion, Sampling
 from calibwrap.errors import CapabilityError, LogprobsUnavailable, SemanticsMismatch, ServerError
 from calibwrap.questions import Prompt
+from calibwrap.scores import TokenScores
 
 Ask = Callable[[Sequence[Asked]], list[Reply]]
 STOPPED = ("stop", "eos", "end_turn", "stop_sequence", "completed")
@@ -62,7 +63,7 @@ class Drawer:
             ServerError: an answer was filtered, or ended without a reason.
         """
         found: list[list[Completion]] = [[] for _ in prompts]
-        missing = [(index, self._draw(0, self.sampling.n)) for index in range(len(prompts))]
+        missing = [(index, self.draw(0, self.sampling.n)) for index in range(len(prompts))]
         while missing:
             replies = ask([(prompts[index][0], draw) for index, draw in missing])
             for (index, _), reply in zip(missing, replies, strict=True):
@@ -71,15 +72,15 @@ class Drawer:
                 if not choices:
                     raise ServerError(f"Expected a completion from {self.server}. Got a reply without any.")
                 spent = tokens_drawn(reply.body) if len(choices) == 1 else None
-                found[index] += [self._completion(choice, dialect, repeated(prompt), spent) for choice in choices]
+                found[index] += [self.completion(choice, dialect, repeated(prompt), spent) for choice in choices]
             missing = [
-                (index, self._draw(place, 1))
+                (index, self.draw(place, 1))
                 for index, group in enumerate(found)
                 for place in range(len(group), self.sampling.n)
             ]
         return found
 
-    def _draw(self, place: int, n: int) -> Draw:
+    def draw(self, place: int, n: int) -> Draw:
         """Return the request of completions `place`, `place` + 1, ... of a prompt."""
         own = self.sampling
         seed = None if own.seed is None else own.seed + place
@@ -87,15 +88,13 @@ class Drawer:
         # one more than wanted, since the drawn token may push the last one out of the list
         return Draw(own.max_tokens, own.temperature, n, seed, own.stop, self.top + 1, kept=kept)
 
-    def _completion(self, choice: Choice, dialect: Dialect, repeated: str, spent: int | None) -> Completion:
+    def completion(self, choice: Choice, dialect: Dialect, repeated: str, spent: int | None) -> Completion:
         """Return a choice as a completion; `spent` is how many tokens the server counted for it, where it is known."""
-        positions = self._positions(choice)
+        positions = self.positions(choice)
         text, finish = choice.text.removeprefix(repeated), self._finish(choice)
         if dialect.endpoint == "responses":
             positions, text, finish = cut_here(positions, text, finish, self.sampling)
-        asked = min(dialect.asked, self.top + 1)
-        rows = [sorted_row(position, asked, self.server) for position in positions]
-        scores = token_scores(rows, [position.drawn for position in positions], self.numbers, self.top)
+        scores = self.scores(positions, dialect)
         if scores.chosen is not None and not self.sampling.stop:
             for number, position in zip(scores.chosen, positions, strict=True):
                 if adds_no_text(position.drawn.text, choice.text):
@@ -103,7 +102,22 @@ class Drawer:
         unreported = 0 if spent is None or finish == "stop" else max(0, spent - len(choice.positions or ()))
         return Completion(text, scores, finish, self._settings(dialect) | {"unreported_tokens": unreported})
 
-    def _positions(self, choice: Choice) -> tuple[Position, ...]:
+    def scores(self, positions: Sequence[Position], dialect: Dialect) -> TokenScores:
+        """Return the scores of drawn tokens."""
+        asked = min(dialect.asked, self.top + 1)
+        rows = [sorted_row(position, asked, self.server) for position in positions]
+        return token_scores(rows, [position.drawn for position in positions], self.numbers, self.top)
+
+    def streamed_positions(self, event: Choice) -> tuple[Position, ...]:
+        """Return the drawn tokens that an event brings; most servers send some events without any."""
+        return () if event.positions is None and not event.thoughts else self.positions(event)
+
+    def positions(self, choice: Choice) -> tuple[Position, ...]:
+        """Return the drawn tokens of a choice.
+
+        Raises:
+            LogprobsUnavailable: text without log-probabilities, or thoughts before it.
+        """
         cut = not choice.text or self.sampling.stop  # llama-server leaves out tokens that a stop text cuts
         if held_back([choice]) or (cut and choice.positions is None and choice.finish in STOPPED):
             return ()

@@ -28,6 +28,7 @@ THINKING_OFF: Mapping[str, Any] = {"reasoning_effort": "none"}
 THINKING_OFF_EXTRAS: Mapping[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
 OPTIONAL = frozenset(
     {*STANDARD, *EXTRAS, *THINKING_OFF, *THINKING_OFF_EXTRAS, "n", "seed", "return_token_ids", "store"}
+    | {"stream_options"}
 )
 """What may be left out, since what is missing then is asked for again or is the default; `temperature` when it is 1."""
 LIST_LENGTHS = (20, 5, 1)
@@ -66,6 +67,8 @@ class Draw:
     stop: tuple[str, ...] = ()
     top: int | None = None
     """Top log-probabilities a position; None asks for as many as the dialect can."""
+    streamed: bool = False
+    """Whether the answer comes in events."""
     echo: bool = False
     """Whether the prompt's own log-probabilities come back (completions only)."""
     kept: bool = True
@@ -103,6 +106,8 @@ def request_body(dialect: Dialect, prompt: Prompt, draw: Draw) -> dict[str, Any]
         body["seed"] = draw.seed
     if draw.stop:
         body["stop"] = list(draw.stop)
+    if draw.streamed:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     if draw.echo:
         body |= {"echo": True, "return_token_ids": True}
     return _without_refused(dialect, body | _extras(dialect))

@@ -34,7 +34,7 @@ from calibwrap.errors import BudgetExceeded, CalibrationWarning, InputError, Ser
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["Rejected", "Reply", "Request", "Transport"]
+__all__ = ["Job", "Rejected", "Reply", "Request", "Transport"]
 
 BACKOFF_SECONDS = 0.5
 """Wait before the first repeat where the server does not name one; it doubles with each, as the SDK's does."""
@@ -77,7 +77,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """A request on its way, once for all that ask the same."""
 
     request: Request
@@ -181,7 +181,7 @@ class Transport:
         self._workers.close()
         self._cache.close()
 
-    def _job(self, request: Request) -> _Job:
+    def _job(self, request: Request) -> Job:
         """Return the request with its key: the hash of all of it, and of a number of its own where draws may differ."""
         if request.method not in ("GET", "POST"):
             raise InputError(f"'method' must be GET or POST. Got {request.method!r}.")
@@ -190,9 +190,9 @@ class Transport:
             whole = f"{self._url}\n{text}{'' if request.cacheable else uuid.uuid4()}".encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"The body of a request to {request.path} must be JSON. Got {error}.") from error
-        return _Job(request, hashlib.sha256(whole).hexdigest(), text)
+        return Job(request, hashlib.sha256(whole).hexdigest(), text)
 
-    def _answer(self, job: _Job, stop: threading.Event) -> Reply:
+    def _answer(self, job: Job, stop: threading.Event) -> Reply:
         """Return the answer from the cache, or ask until there is one."""
         kept = self._cache.get(job.key) if self._keeps and job.request.cacheable else None
         if kept is not None:
@@ -206,7 +206,7 @@ class Transport:
             self._wait(job, result, attempt, stop)
         raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self, job: _Job, stop: threading.Event) -> Reply | Failure:
+    def _attempt(self, job: Job, stop: threading.Event) -> Reply | Failure:
         """Send once, and settle what it cost."""
         reserved = job.request.tokens
         self._budget.reserve(reserved, stop)
@@ -227,7 +227,7 @@ class Transport:
         self._keep(job, body, text, sent)
         return Reply(body, cached=False, headers=headers)
 
-    def _exchange(self, job: _Job) -> tuple[dict[str, Any], str, dict[str, str]] | Failure:
+    def _exchange(self, job: Job) -> tuple[dict[str, Any], str, dict[str, str]] | Failure:
         """Return body, its text and the headers of interest, or why there are none."""
         import openai
 
@@ -245,7 +245,7 @@ class Transport:
         headers = {name: response.headers[name] for name in _TOLD_HEADERS if name in response.headers}
         return from_body(body, self._redact.message) or (body, text, headers)
 
-    def _post(self, job: _Job) -> Any:
+    def _post(self, job: Job) -> Any:
         """Return the SDK's raw response."""
         headers = {**_RAW, "Idempotency-Key": job.key}
         options: Any = {"max_retries": 0, "headers": headers}
@@ -265,7 +265,7 @@ class Transport:
         self._count(prompt_tokens=prompt, completion_tokens=completion)
         return prompt + completion
 
-    def _keep(self, job: _Job, body: Mapping[str, Any], text: str, sent: float) -> None:
+    def _keep(self, job: Job, body: Mapping[str, Any], text: str, sent: float) -> None:
         """Write the answer to the cache, and note a model that changed."""
         asked = str(job.request.body.get("model", ""))
         entry = Entry(
@@ -283,7 +283,7 @@ class Transport:
             with self._lock:
                 self._changes.setdefault(entry.target, change)
 
-    def _raise_if_final(self, job: _Job, failure: Failure, attempt: int) -> None:
+    def _raise_if_final(self, job: Job, failure: Failure, attempt: int) -> None:
         """Raise what ends the run: a refusal, too long a wait, or the last attempt."""
         where = f"{self._url}{job.request.path}"
         told = str(failure.error)
@@ -306,7 +306,7 @@ class Transport:
                 "is well."
             ) from failure.cause
 
-    def _wait(self, job: _Job, failure: Failure, attempt: int, stop: threading.Event) -> None:
+    def _wait(self, job: Job, failure: Failure, attempt: int, stop: threading.Event) -> None:
         """Wait before the next attempt: as long as the server asks, else twice as long each time; never in step."""
         if failure.wait_seconds is None:
             seconds = min(BACKOFF_SECONDS * 2.0**attempt, LONGEST_BACKOFF_SECONDS) * self._jitter.uniform(0.5, 1.0)

@@ -11,19 +11,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
+from calibwrap.adapters._openai_asking import Asker
 from calibwrap.adapters._openai_client import check_client, is_openai, make_client, server_name
 from calibwrap.adapters._openai_decisions import decision_body, read_decided
 from calibwrap.adapters._openai_decisions import most_tokens as most_decision_tokens
 from calibwrap.adapters._openai_drawing import Drawer
 from calibwrap.adapters._openai_echo import Echo
 from calibwrap.adapters._openai_findings import Findings, Wanted, described, probe
-from calibwrap.adapters._openai_probe import DRAWS, Shown, explained
+from calibwrap.adapters._openai_probe import DRAWS, Shown
 from calibwrap.adapters._openai_replies import Choice, first_position, held_back, read_choices
-from calibwrap.adapters._openai_requests import PATHS, Asked, Dialect, Draw, adapted, most_tokens, request_body
+from calibwrap.adapters._openai_requests import Draw
 from calibwrap.adapters._openai_scores import TokenNumbers, sorted_row, token_scores
-from calibwrap.adapters._openai_transport import Rejected, Reply, Request, Transport
+from calibwrap.adapters._openai_sse import StreamingTransport
+from calibwrap.adapters._openai_stream import streamed
+from calibwrap.adapters._openai_transport import Request
 from calibwrap.adapters._shared import check_prompts
-from calibwrap.base import Adapter, Calibrator, Completion, Sampling
+from calibwrap.base import Adapter, Calibrator, Completion, Sampling, Stream
 from calibwrap.capabilities import Needs, Provides, check_needs
 from calibwrap.errors import CalibrationWarning, CapabilityError, InputError
 from calibwrap.provenance import Provenance
@@ -85,7 +88,7 @@ class OpenAI(Adapter):
         self._concurrency = max_concurrency
         self._server = server_name(client)
         self._extras = not is_openai(client)
-        self._transport = Transport(
+        self._transport = StreamingTransport(
             client,
             max_concurrency=max_concurrency,
             max_requests=max_requests,
@@ -96,8 +99,7 @@ class OpenAI(Adapter):
         self._owned: Any = None
         self._numbers = TokenNumbers()
         self._warned = False
-        self._dialects: dict[str, Dialect] = {}
-        self._accepted: set[tuple[str, ...]] = set()
+        self._asker = Asker(self._transport, self._server, self._shown)
 
     @classmethod
     def load(cls, target: str, *, base_url: str | None = None, api_key: str | None = None, **options: Any) -> Self:
@@ -139,6 +141,7 @@ class OpenAI(Adapter):
             token_bytes=found.top > 0,
             plain=found.plain is not None,
             chat=found.chat is not None,
+            streams=any(one.dialect.endpoint != "responses" for one in found.shown),
             context_length=self._context_length or found.context_length,
             batch_size=4 * self._concurrency,
         )
@@ -163,7 +166,7 @@ class OpenAI(Adapter):
         answers = self._measured(prompts)
         found = []
         for prompt, choices in zip(prompts, answers, strict=True):
-            position, asked = first_position(choices, self._server), self._dialect(prompt).asked
+            position, asked = first_position(choices, self._server), self._asker.dialect(prompt).asked
             row = sorted_row(position, asked, self._server, with_drawn=False)
             found.append(token_scores([row], None, self._numbers, length))
         return found
@@ -183,15 +186,42 @@ class OpenAI(Adapter):
             ServerError: a content filter took an answer away.
             PromptTooLong: the server says that a prompt and `max_tokens` do not fit.
         """
+        drawer = self._drawer(prompts, sampling, steer)
+        drawn = drawer.completions(
+            self._asker.ask, [(prompt, self._asker.dialect(prompt)) for prompt in prompts], self._repeated
+        )
+        self._warn_of_unreported(drawn)
+        return drawn
+
+    def stream(self, prompt: Prompt, sampling: Sampling, steer: Calibrator | None = None, index: int = 0) -> Stream:
+        """Yield the tokens of one answer as the server sends them, drawn with the seed `sampling.seed + index`.
+
+        An answer that came to its end is kept in a cache when it was drawn with a seed; one that is there is shown at
+        once. A stream that is closed early counts with its estimate, since the server tells no usage then.
+
+        Raises:
+            CapabilityError: `steer`, a longer list than the server gives, or an endpoint that is not streamed.
+            SemanticsMismatch, LogprobsUnavailable, ServerError, PromptTooLong: as `generate`; and a ServerError for a
+                stream that breaks off, which is not asked for again.
+        """
+        drawer = self._drawer([prompt], sampling, steer)
+        if self._asker.dialect(prompt).endpoint == "responses":
+            raise CapabilityError(
+                f"{self._server} answers this prompt at its Responses endpoint, which is not streamed here: ask "
+                "without streaming."
+            )
+        events = self._asker.open(prompt, drawer.draw(index, 1))
+        return streamed(drawer, events, self._asker.dialect(prompt), self._repeated(prompt))
+
+    def _drawer(self, prompts: Sequence[Prompt], sampling: Sampling, steer: Calibrator | None) -> Drawer:
+        """Return how completions of `prompts` are drawn and read, when they can be."""
         check_prompts(prompts)
         if steer is not None:
             check_needs(f"the calibrator '{steer.kind}'", Needs(steers=True), self.name, self.provides)
         drawer = Drawer(sampling, self._checked_top(sampling.top, least=0), self._server, self._numbers)
         for prompt in prompts:
             drawer.check(self._shown(prompt))
-        drawn = drawer.completions(self._ask, [(prompt, self._dialect(prompt)) for prompt in prompts], self._repeated)
-        self._warn_of_unreported(drawn)
-        return drawn
+        return drawer
 
     def score(
         self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]], top: int | None = 0
@@ -215,7 +245,7 @@ class OpenAI(Adapter):
                 "server: use a plain template, such as questions.CLOZE, or the label readout."
             )
         echo = Echo(self._checked_top(top, least=0), self._server, self._numbers)
-        return echo.scores(self._ask, [str(prompt) for prompt in prompts], continuations)
+        return echo.scores(self._asker.ask, [str(prompt) for prompt in prompts], continuations)
 
     def decide(self, questions: Sequence[Question]) -> list[Decided]:
         """Return the probabilities of the questions' options from the server's decision endpoint.
@@ -293,9 +323,9 @@ class OpenAI(Adapter):
         found: dict[int, list[Choice]] = {}
         missing: list[int] = list(range(len(prompts)))
         for seed in (None, *range(1, DRAWS)):
-            replies = self._ask([(prompts[index], Draw(seed=seed)) for index in missing])
+            replies = self._asker.ask([(prompts[index], Draw(seed=seed)) for index in missing])
             for index, reply in zip(missing, replies, strict=True):
-                found[index] = read_choices(self._dialect(prompts[index]).endpoint, reply.body)
+                found[index] = read_choices(self._asker.dialect(prompts[index]).endpoint, reply.body)
             missing = [index for index in missing if held_back(found[index])]
         return [found[index] for index in range(len(prompts))]
 
@@ -328,65 +358,12 @@ class OpenAI(Adapter):
             raise CapabilityError(f"{self._server} has a decision endpoint only: use readout='decision'.")
         return best
 
-    def _dialect(self, prompt: Prompt) -> Dialect:
-        shown = self._shown(prompt)
-        return self._dialects.get(shown.dialect.endpoint, shown.dialect)
-
     def _repeated(self, prompt: Prompt) -> str:
         """Return what a reply repeats before what is new."""
         return prompt.prefix if isinstance(prompt, Chat) and self.findings.repeats_prefix else ""
-
-    def _ask(self, asked: Sequence[Asked]) -> list[Reply]:
-        """Return the replies, in order. What refuses a setting that can be left out is asked again without it.
-
-        A kind of request that the server has not accepted yet goes alone first, so that a refusal costs one request.
-        """
-        if not asked:
-            return []
-        made = [self._request(*one) for one in asked]
-        kinds = [_kind(request) for request in made]
-        fresh = [index for index, kind in enumerate(kinds) if kind not in self._accepted]
-        if not fresh:
-            return self._sent(made)
-        first = fresh[0]
-        reply = self._first(*asked[first])
-        rest = self._ask([one for index, one in enumerate(asked) if index != first])
-        return [*rest[:first], reply, *rest[first:]]
-
-    def _first(self, prompt: Prompt, draw: Draw) -> Reply:
-        """Return the reply to the first request of its kind, and remember how it had to be asked."""
-        while True:
-            dialect, request = self._dialect(prompt), self._request(prompt, draw)
-            try:
-                reply = self._transport.send([request])[0]
-            except Rejected as refusal:
-                changed = adapted(dialect, request.body, refusal.param, refusal.message)
-                if changed is None:
-                    raise explained(refusal, self._server) from refusal
-                self._dialects[dialect.endpoint] = changed
-            else:
-                self._accepted.add(_kind(request))
-                return reply
-
-    def _request(self, prompt: Prompt, draw: Draw) -> Request:
-        dialect = self._dialect(prompt)
-        body = request_body(dialect, prompt, draw)
-        kept = draw.kept and (draw.seed is None or "seed" in body or draw.temperature == 0.0)
-        return Request(PATHS[dialect.endpoint], body, most_tokens(prompt, draw), cacheable=kept)
-
-    def _sent(self, requests: Sequence[Request]) -> list[Reply]:
-        try:
-            return self._transport.send(requests)
-        except Rejected as refusal:
-            raise explained(refusal, self._server) from refusal
 
 
 _OPTIONS = (
     *("endpoint", "top_logprobs", "context_length", "cache"),
     *("max_concurrency", "max_requests", "max_tokens", "max_retries"),
 )
-
-
-def _kind(request: Request) -> tuple[str, ...]:
-    """Return what a server may take offence at: the endpoint and the names of the settings."""
-    return (request.path, *sorted(request.body))

@@ -11,7 +11,7 @@ from calibwrap.decoders.reading import calibrated, completed, request_of, signed
 from calibwrap.decoders.rewording import Reworded, drawn_as, worded
 from calibwrap.errors import InputError
 from calibwrap.questions import Prompt
-from calibwrap.streaming import Pieces, RunningConfidence, StreamedToken, logprob_of, streamed_token
+from calibwrap.streaming import Pieces, RunningConfidence, StreamedToken, streamed_token
 
 
 class AnswerStream:
@@ -102,6 +102,6 @@ class AnswerStream:
             pieces = Pieces(stream)
             for piece in pieces:
                 scores = self._calibrator(piece.scores) if self._calibrator.level == "token" else piece.scores
-                so_far = so_far.added(logprob_of(scores))
+                so_far = so_far.added(scores)
                 yield streamed_token(piece, scores, so_far, index)
         return pieces.result

@@ -6,14 +6,13 @@ is what may still turn out to be the beginning of a stop text.
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
-
-import numpy as np
 
 from calibwrap.errors import ModelError
 from calibwrap.scores import TokenScores
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 _REPLACED = "\ufffd"
 """What stands for bytes that are no character, or not one yet."""
@@ -26,7 +25,7 @@ class Piece:
     text: str
     """What may be shown now: whole characters only, empty for a token that completes none."""
     scores: TokenScores
-    """Raw distribution at this one position; `chosen` is the drawn token."""
+    """Raw distribution at this one position; `chosen` is the drawn token. No position for text without a token."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class StreamedToken:
     text: str
     """What it adds to the text: whole characters only, empty for a token that completes none."""
     id: int
-    """Its id in the model's vocabulary."""
+    """Its id in the model's vocabulary; -1 for text that a server sent without a token."""
     raw_probability: float
     """The model's own probability of it; NaN where a server does not tell."""
     probability: float
@@ -54,7 +53,8 @@ class RunningConfidence:
     The mean makes texts of different lengths comparable; the probability of the whole text would only ever fall. It is
     no probability that the answer is right.
 
-    >>> RunningConfidence().added(math.log(0.5)).added(math.log(0.125)).value
+    >>> half, eighth = (TokenScores([[math.log(p)]], [[0]], [0], [math.log(p)]) for p in (0.5, 0.125))
+    >>> round(RunningConfidence().added(half).added(eighth).value, 12)
     0.25
     """
 
@@ -63,15 +63,14 @@ class RunningConfidence:
     logprob: float = 0.0
     """Sum of their log-probabilities; NaN once one of them is not known."""
 
-    def added(self, logprob: float) -> "RunningConfidence":
-        """Return the confidence with one token more, of this log-probability."""
-        return RunningConfidence(self.tokens + 1, self.logprob + logprob)
+    def added(self, scores: TokenScores) -> "RunningConfidence":
+        """Return the confidence with one token more, that of `scores`; the same where they have no position."""
+        return RunningConfidence(self.tokens + 1, self.logprob + logprob_of(scores)) if len(scores) else self
 
     @property
     def value(self) -> float:
         """Geometric mean in [0, 1]; 1 before the first token."""
-        mean = self.logprob / max(1, self.tokens)
-        return math.exp(min(0.0, mean)) if mean == mean else math.nan
+        return _probability(self.logprob / max(1, self.tokens))
 
 
 def settled(text: str, stops: Sequence[str] = ()) -> str:
@@ -123,22 +122,22 @@ def spread(text: str, tokens: Sequence[bytes | None]) -> list[str]:
     return [grown(before, now) for before, now in zip(["", *shown], [*shown, text], strict=True)]
 
 
-class Pieces(Generic[Result]):
-    """The pieces of a stream in a `for` loop, and what the stream returns in the end."""
+class Pieces(Generic[Item, Result]):
+    """What a generator yields, in a `for` loop, and what it returns in the end."""
 
     result: Result
     """What it returned; there once all pieces were taken."""
 
-    def __init__(self, stream: Generator[Piece, None, Result]) -> None:
+    def __init__(self, stream: Generator[Item, None, Result]) -> None:
         """Take nothing yet."""
         self._stream = stream
 
-    def __iter__(self) -> Generator[Piece, None, None]:
+    def __iter__(self) -> Generator[Item, None, None]:
         """Yield the pieces, and keep the result."""
         self.result = yield from self._stream
 
 
-def consumed(stream: Generator[Piece, None, Result]) -> Result:
+def consumed(stream: Generator[object, None, Result]) -> Result:
     """Return what a stream returns, when nobody looks at its pieces."""
     pieces = Pieces(stream)
     for _ in pieces:
@@ -146,26 +145,14 @@ def consumed(stream: Generator[Piece, None, Result]) -> Result:
     return pieces.result
 
 
-def single(scores: TokenScores, position: int) -> TokenScores:
-    """Return one position of `scores` (T, L) as scores of their own (1, L).
-
-    >>> single(TokenScores(np.log([[1.0], [0.5]]), ids=[[3], [4]], chosen=[3, 4]), 1).chosen.tolist()
-    [4]
-    """
-    here = slice(position, position + 1)
-    names = [field.name for field in fields(scores) if getattr(scores, field.name) is not None]
-    return replace(scores, **{name: getattr(scores, name)[here] for name in names})
-
-
 def streamed_token(piece: Piece, scores: TokenScores, so_far: RunningConfidence, completion: int = 0) -> StreamedToken:
     """Return a token for its user: `scores` are the calibrated ones of `piece`, `so_far` includes it."""
-    raw, own = logprob_of(piece.scores), logprob_of(scores)
     chosen = piece.scores.chosen
     return StreamedToken(
         text=piece.text,
-        id=-1 if chosen is None else int(chosen[0]),
-        raw_probability=float(np.exp(min(0.0, raw))) if raw == raw else math.nan,
-        probability=float(np.exp(min(0.0, own))) if own == own else math.nan,
+        id=-1 if chosen is None or not len(chosen) else int(chosen[0]),
+        raw_probability=_probability(logprob_of(piece.scores)),
+        probability=_probability(logprob_of(scores)),
         confidence=so_far.value,
         completion=completion,
     )
@@ -173,7 +160,11 @@ def streamed_token(piece: Piece, scores: TokenScores, so_far: RunningConfidence,
 
 def logprob_of(scores: TokenScores) -> float:
     """Return the log-probability of the drawn token of one position; NaN where a server does not tell it."""
-    return math.nan if scores.chosen_logprob is None else float(scores.chosen_logprob[0])
+    return math.nan if scores.chosen_logprob is None or not len(scores) else float(scores.chosen_logprob[0])
+
+
+def _probability(logprob: float) -> float:
+    return math.nan if math.isnan(logprob) else math.exp(min(0.0, logprob))
 
 
 def _decoded(tokens: Sequence[bytes | None]) -> str:

@@ -336,7 +336,7 @@ def test_o12_responses_without_their_logprobs_are_refused(serve):
 
 def test_what_is_provided_is_what_was_seen(serve):
     _, adapter = serve(max_concurrency=3)
-    wanted = Provides(top=20, token_bytes=True, chat=True, plain=True, context_length=4096, batch_size=12)
+    wanted = Provides(top=20, token_bytes=True, chat=True, plain=True, streams=True, context_length=4096, batch_size=12)
     assert adapter.provides == wanted
 
 
