@@ -48,6 +48,7 @@ class Stated(FreeTextDecoder):
     def flow(self) -> Flow:
         """Return a generator that asks, a second time for each answer where `elicitation` says so, and answers."""
         completions = list((yield _reworded(self.request(), before=self.elicitation.before)))
+        drawn = len(completions)
         if self.elicitation.after:
             replies = yield from self._asked_again(completions)
             completions += [reply for reply, _ in replies]
@@ -56,7 +57,7 @@ class Stated(FreeTextDecoder):
             stated = [self.elicitation.parse(one.text) for one in completions]
         sound = [statements for statements in stated if self._is_sound(statements)]
         answer = replace(self._settle(sound) if sound else NOTHING, calibrated_by=NOT_CALIBRATED)
-        return replace(answer, candidates=tuple(completions), unparsed=self.k - len(sound))
+        return replace(answer, candidates=tuple(completions), unparsed=drawn - len(sound))
 
     def _asked_again(
         self, completions: Sequence[Completion]

@@ -2,8 +2,16 @@
 
 from calibwrap.testing.adapter_checks import ADAPTER_CHECKS, adapter_checks
 from calibwrap.testing.adapter_probe import AdapterProbe
-from calibwrap.testing.calibrator_checks import CALIBRATOR_CHECKS, CalibratorProbe, calibrator_checks
+from calibwrap.testing.calibrator_checks import CALIBRATOR_CHECKS, calibrator_checks
+from calibwrap.testing.calibrator_probe import CalibratorProbe
 from calibwrap.testing.checks import Check, CheckFailed, NotApplicable, run_checks
+from calibwrap.testing.confidence_checks import (
+    CONFIDENCE_CHECKS,
+    CONFIDENCE_FIT_CHECKS,
+    ConfidenceFitProbe,
+    ConfidenceProbe,
+    confidence_fit_checks,
+)
 from calibwrap.testing.decoder_checks import DECODER_CHECKS, DecoderProbe, decoder_checks
 from calibwrap.testing.fit_checks import FIT_CHECKS, FitProbe, fit_checks
 from calibwrap.testing.toy import ToyAdapter, ToyModel
@@ -12,12 +20,16 @@ from calibwrap.testing.toy_questions import exact_ece, option_logprobs, toy_pair
 __all__ = [
     "ADAPTER_CHECKS",
     "CALIBRATOR_CHECKS",
+    "CONFIDENCE_CHECKS",
+    "CONFIDENCE_FIT_CHECKS",
     "DECODER_CHECKS",
     "FIT_CHECKS",
     "AdapterProbe",
     "CalibratorProbe",
     "Check",
     "CheckFailed",
+    "ConfidenceFitProbe",
+    "ConfidenceProbe",
     "DecoderProbe",
     "FitProbe",
     "NotApplicable",
@@ -25,6 +37,7 @@ __all__ = [
     "ToyModel",
     "adapter_checks",
     "calibrator_checks",
+    "confidence_fit_checks",
     "decoder_checks",
     "exact_ece",
     "fit_checks",

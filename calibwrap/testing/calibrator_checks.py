@@ -1,20 +1,20 @@
 """The conformance checks of a calibrator: a frozen map from scores to scores."""
 
-import dataclasses
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 
 from calibwrap.base import Calibrator
-from calibwrap.capabilities import Needs
 from calibwrap.errors import CapabilityError, InputError
-from calibwrap.scores import ROUNDING, Floats, OptionScores, TokenScores, log_softmax, logsumexp
+from calibwrap.scores import ROUNDING, Floats, OptionScores, TokenScores, logsumexp
+from calibwrap.testing.calibrator_probe import (
+    CalibratorProbe,
+    check_declarations,
+    check_record_is_frozen,
+    check_saving_is_exact,
+)
 from calibwrap.testing.checks import (
     Check,
-    CheckFailed,
     NotApplicable,
     expect,
     expect_close,
@@ -22,56 +22,7 @@ from calibwrap.testing.checks import (
     expect_works,
     run_checks,
 )
-
-
-@dataclass(frozen=True)
-class CalibratorProbe:
-    """A calibrator under check and the size of what it maps.
-
-    >>> from calibwrap.testing.adapter_probe import Sharpen
-    >>> CalibratorProbe(Sharpen(2.0), n_options=3).rows().shape
-    (12, 3)
-    """
-
-    calibrator: Calibrator
-    """The part under check."""
-    n_options: int = 4
-    """K that the calibrator was fitted for; any number for one that takes all."""
-    tolerance: float = 1e-9
-    """Largest difference between two results that must agree, in nats."""
-
-    def rows(self, count: int = 12, seed: int = 0) -> Floats:
-        """Return random log-probabilities (count, K)."""
-        return log_softmax(np.random.default_rng(seed).normal(0.0, 2.0, (count, self.n_options)))
-
-    def ragged(self) -> Floats:
-        """Return random log-probabilities of which some options do not exist, each in another row.
-
-        Raises:
-            NotApplicable: there is only one option.
-        """
-        if self.n_options < 2:
-            raise NotApplicable("a single option cannot be masked")
-        rows = self.rows()
-        rows[np.arange(len(rows)), np.arange(len(rows)) % self.n_options] = -np.inf
-        return log_softmax(rows)
-
-    def close(self, got: object, wanted: object, message: str) -> None:
-        """Return nothing when both agree within the tolerance.
-
-        Raises:
-            CheckFailed: they do not.
-        """
-        expect_close(np.asarray(got), np.asarray(wanted), self.tolerance, message)
-
-
-def check_declarations(probe: CalibratorProbe) -> None:
-    """Return nothing when kind, level and needs are what a saved file and a wiring error can name."""
-    part = probe.calibrator
-    expect(isinstance(part.kind, str) and part.kind, f"Expected 'kind', a name for saved files. Got {part.kind!r}.")
-    levels = ("option", "token", "confidence")
-    expect(part.level in levels, f"Expected a level out of {levels}. Got {part.level!r}.")
-    expect(isinstance(part.needs, Needs), f"Expected 'needs' to be a Needs record. Got {type(part.needs).__name__}.")
+from calibwrap.testing.confidence_checks import CONFIDENCE_CHECKS, ConfidenceProbe
 
 
 def check_stays_normalised(probe: CalibratorProbe) -> None:
@@ -222,40 +173,6 @@ def _check_bounds(probe: CalibratorProbe, shown: Floats, n_missing: int, random:
     )
 
 
-def check_saving_is_exact(probe: CalibratorProbe) -> None:
-    """Return nothing when a saved and loaded calibrator gives the same numbers to the last bit."""
-    from calibwrap.saving import load, save
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "calibrator.json"
-        expect_works(lambda: save(probe.calibrator, path), "save()")
-        loaded = expect_works(lambda: load(path), "load() of what was saved")
-    expect(
-        type(loaded) is type(probe.calibrator),
-        f"Expected {type(probe.calibrator).__name__} out of its file. Got {type(loaded).__name__}.",
-    )
-    same = np.array_equal(loaded(probe.rows()), probe.calibrator(probe.rows()))
-    expect(
-        same and loaded.level == probe.calibrator.level, "Expected equal numbers and level out of a file. Got others."
-    )
-
-
-def check_record_is_frozen(probe: CalibratorProbe) -> None:
-    """Return nothing when neither a field nor an array in it can be changed."""
-    part = probe.calibrator
-    if not dataclasses.is_dataclass(part):
-        raise CheckFailed(f"Expected a frozen dataclass. Got {type(part).__name__}: its fields are the fitted numbers.")
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        expect_raises(AttributeError, _assignment(part, field.name, value), f"an assignment to {field.name!r}")
-        locked = not (isinstance(value, np.ndarray) and value.flags.writeable)
-        expect(locked, f"Expected the array {field.name!r} to be locked: set flags.writeable = False on a copy.")
-
-
-def _assignment(part: object, name: str, value: object) -> Callable[[], None]:
-    return lambda: setattr(part, name, value)
-
-
 def check_bad_input_is_named(probe: CalibratorProbe) -> None:
     """Return nothing when NaN, +inf, no rows, rows without options and wrong shapes raise InputError."""
     rows = probe.rows()
@@ -325,7 +242,7 @@ def calibrator_checks(
     tolerance: float = 1e-9,
     exempt: Mapping[str, str] | None = None,
 ) -> list[Check]:
-    """Return what each check of the `Calibrator` contract found.
+    """Return what each check of the `Calibrator` contract found; one of level "confidence" has checks of its own.
 
     Args:
         calibrator: Any fitted calibrator.
@@ -341,5 +258,7 @@ def calibrator_checks(
     >>> dict(calibrator_checks(Sharpen(2.0), exempt=own))["check_rows_are_independent"]
     'passed'
     """
-    probe = CalibratorProbe(calibrator, n_options, tolerance)
-    return run_checks(f"The calibrator '{calibrator.kind}'", CALIBRATOR_CHECKS, probe, exempt)
+    who = f"The calibrator '{calibrator.kind}'"
+    if calibrator.level == "confidence":
+        return run_checks(who, CONFIDENCE_CHECKS, ConfidenceProbe(calibrator, tolerance=tolerance), exempt)
+    return run_checks(who, CALIBRATOR_CHECKS, CalibratorProbe(calibrator, n_options, tolerance), exempt)

@@ -15,13 +15,17 @@ import numpy as np
 
 from calibwrap.calibrators import (
     Identity,
+    Isotonic,
     MatrixScaling,
+    Platt,
     Temperature,
     VectorScaling,
     chain,
     fit_daca,
+    fit_isotonic,
     fit_matrix_scaling,
     fit_naive_kl,
+    fit_platt,
     fit_temperature,
     fit_vector_scaling,
 )
@@ -30,13 +34,19 @@ from calibwrap.decoders import (
     BestOfN,
     ConfidenceAtK,
     ConfidenceWeightedVote,
+    FreeText,
     Greedy,
     MajorityVote,
     MeanPosterior,
+    PTrue,
+    SelfConsistency,
+    SemanticEntropy,
+    Stated,
     label_confidence,
     least_logprob,
     mean_logprob,
 )
+from calibwrap.freetext import TWO_STEP, Elicitation, Statement, exact
 from calibwrap.testing import ToyAdapter, ToyModel
 
 
@@ -125,6 +135,11 @@ CALIBRATORS = [
     Entry("matrix-scaling", lambda: MatrixScaling(np.diag(WEIGHTS) + 0.1, BIAS)),
     Entry("chain", lambda: chain(Temperature(2.0), Temperature(0.8))),
     Entry("chain-vector", lambda: chain(Temperature(2.0), VectorScaling(WEIGHTS, BIAS))),
+    Entry("platt", lambda: Platt(0.5, -0.3)),
+    Entry("platt-falling", lambda: Platt(-0.5, 0.3, clip=0.01)),
+    Entry("isotonic", lambda: Isotonic([0.2, 0.5, 0.9], [0.1, 0.4, 0.7])),
+    Entry("isotonic-one-knot", lambda: Isotonic([0.5], [0.25])),
+    Entry("chain-of-confidences", lambda: chain(Platt(0.5, -0.3), Isotonic([0.2, 0.9], [0.1, 0.7]))),
 ]
 
 FITS = [
@@ -137,8 +152,24 @@ FITS = [
     Entry("naive-kl", lambda: fit_naive_kl, {"second": "reference"}),
 ]
 
+CONFIDENCE_FITS = [
+    Entry("platt", lambda: fit_platt),
+    Entry("platt-smoothed", lambda: partial(fit_platt, smoothing=True)),
+    Entry("isotonic", lambda: fit_isotonic),
+]
+
 TRACES = {"k": 8, "labels": ("A", "B", "C"), "marker": "", "max_tokens": 2}
 """Settings under which most traces of the toy model name a label."""
+TEXTS = {"k": 8, "max_tokens": 2, "normalise": exact}
+"""Settings under which the toy model's free texts repeat each other."""
+
+
+def halves(text):
+    """Every text states itself, the sun at one half and all else at a quarter; what begins with B is malformed."""
+    text = text.strip()
+    return () if text.startswith("B") or not text else (Statement(text, 0.5 if "sun" in text else 0.25),)
+
+
 ROUNDS = TRACES | {"k": 16, "adaptive": True, "threshold": 0.9}
 
 DECODERS = [
@@ -158,4 +189,17 @@ DECODERS = [
     Entry("best-of-n-mean", lambda: BestOfN(**TRACES, score=mean_logprob)),
     Entry("best-of-n-least", lambda: BestOfN(**TRACES, score=least_logprob)),
     Entry("best-of-n-label", lambda: BestOfN(**TRACES, score=label_confidence)),
+    Entry("free-text", FreeText),
+    Entry("free-text-least", lambda: FreeText(confidence="least", temperature=0.7, **TEXTS)),
+    Entry("free-text-sum", lambda: FreeText(confidence="sum", temperature=1.0, **TEXTS)),
+    Entry("self-consistency", lambda: SelfConsistency(**TEXTS)),
+    Entry("semantic-entropy", lambda: SemanticEntropy(**TEXTS)),
+    Entry("semantic-entropy-probability", lambda: SemanticEntropy(weights="probability", **TEXTS)),
+    Entry("stated", Stated),
+    Entry(
+        "stated-k", lambda: Stated(elicitation=Elicitation("halves", halves, before="Say."), temperature=1.0, **TEXTS)
+    ),
+    Entry("stated-two-step", lambda: Stated(elicitation=TWO_STEP, temperature=1.0, **TEXTS)),
+    Entry("p-true", lambda: PTrue(labels=("A", "B"), normalise=exact)),
+    Entry("p-true-k", lambda: PTrue(labels=("A", "B"), temperature=1.0, **TEXTS)),
 ]

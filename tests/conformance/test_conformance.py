@@ -2,9 +2,9 @@
 
 import pytest
 
-from calibwrap.testing import adapter_checks, calibrator_checks, decoder_checks, fit_checks
+from calibwrap.testing import adapter_checks, calibrator_checks, confidence_fit_checks, decoder_checks, fit_checks
 
-from .table import ADAPTERS, CALIBRATORS, DECODERS, FITS
+from .table import ADAPTERS, CALIBRATORS, CONFIDENCE_FITS, DECODERS, FITS
 
 
 def entries(table):
@@ -33,6 +33,11 @@ def test_calibrator(entry):
 @entries(FITS)
 def test_fit(entry):
     passes(fit_checks(entry.make(), **entry.options))
+
+
+@entries(CONFIDENCE_FITS)
+def test_confidence_fit(entry):
+    passes(confidence_fit_checks(entry.make(), **entry.options))
 
 
 @entries(DECODERS)
