@@ -137,6 +137,7 @@ def _notes(line: Line, is_spread: bool, *, is_forced: bool) -> tuple[str, ...]:
         notes.append("More confidence goes with less correctness on these rows: the slope is below 0.")
     if not line.converged:
         notes.append("The search did not converge.")
-    for note in notes:
-        warnings.warn(f"{note} Fit on more rows, or on another confidence.", CalibrationWarning, stacklevel=3)
+    if notes:
+        advice = "Fit on more rows, or on another confidence."
+        warnings.warn(" ".join([*notes, advice]), CalibrationWarning, stacklevel=3)
     return tuple(notes)

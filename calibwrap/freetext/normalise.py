@@ -14,7 +14,7 @@ Normaliser = Callable[[str], str]
 
 _TO_SPACE = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))")
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d{1,2}(?!\d))?")
 _MARKED, _LEADING = AnswerRule(LETTERS, "Answer:"), AnswerRule(LETTERS, "")
 
 
@@ -46,7 +46,7 @@ def option_letter(text: str) -> str:
 
 
 def number(text: str) -> str:
-    """Return the last number in `text`, written plainly: no sign +, no separators of thousands, no closing zeros.
+    """Return the last number in `text`, plainly: no sign +, separators of thousands, exponent or closing zeros.
 
     >>> [number(text) for text in ("it is 1,250.50 km", "7 or 8?", "-0", "none")]
     ['1250.5', '8', '0', '']
