@@ -20,12 +20,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from . import fault_events
 from .fault_acts import OK, Act, Plan, cut, dropped, rate_limited, script, shares
 from .fault_replies import BadRequest, Model
 
@@ -68,6 +69,8 @@ class FaultServer:
         self.seen: list[Seen] = []
         self.honours_keys = honours_keys
         self.latency = latency
+        self.left_by_client = False
+        """Whether the client ended a stream that had not come to its end."""
         self.at_once = 0
         """Most requests that were handled at the same time."""
         self._log = log
@@ -201,8 +204,35 @@ class _Handler(BaseHTTPRequestHandler):
             told = act.error if isinstance(act.error, str) else json.dumps(act.error)
             key = headers.get("authorization", headers.get("api-key", ""))
             self._send(act.status, told.replace("{key}", key).encode(), act.headers)
+        elif body.get("stream"):
+            try:
+                self._send_events(fault_events.events_of(json.loads(data)), act)
+            except ConnectionError:
+                self.fault.left_by_client = self.close_connection = True
         else:
             self._send_reply(data, act)
+
+    def _send_events(self, events: Sequence[Mapping[str, Any]], act: Act) -> None:
+        """Send the events of a stream; a cut ends it in the middle, in one of several ways."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        sent: list[Mapping[str, Any] | str] = [*events, "[DONE]"]
+        ends = {"json": ['{"choices": [{"delta'], "error": [fault_events.ERROR]}
+        if act.cut:
+            sent = [*events[: len(events) // 2], *ends.get(act.cut, [])]
+        for event in sent:
+            data = fault_events.lines_of(event)
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            self.wfile.flush()
+        if act.cut == "wait":
+            self.connection.settimeout(10.0)
+            self.fault.left_by_client = self.close_connection = self.connection.recv(1) == b""
+        elif act.cut == "length":
+            self._hang_up()
+        else:
+            self.wfile.write(b"0\r\n\r\n")
 
     def _send_reply(self, data: bytes, act: Act) -> None:
         if act.cut == "length":

@@ -20,8 +20,12 @@ class Act:
     """Body of a refusal; a text is sent as it stands. "{key}" in it becomes the Authorization header that came."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """More headers."""
-    cut: Literal["", "length", "json", "text"] = ""
-    """Half a body: shorter than its Content-Length, or complete HTTP with half a JSON, or with a text of no JSON."""
+    cut: Literal["", "length", "json", "text", "error", "wait"] = ""
+    """Half a body: shorter than its Content-Length, or complete HTTP with half a JSON, or with a text of no JSON.
+
+    Of a stream: half of the events and a lost connection; then half an event; then an orderly end; then an error as an
+    event; or then nothing more until the client leaves.
+    """
     drop: Literal["", "before", "after"] = ""
     """Close the connection without a reply: before anything is computed, or after it was computed and billed."""
     delay: float = 0.0
@@ -52,7 +56,7 @@ def dropped(when: Literal["before", "after"] = "after") -> Act:
     return Act(drop=when)
 
 
-def cut(how: Literal["length", "json", "text"] = "length") -> Act:
+def cut(how: Literal["length", "json", "text", "error", "wait"] = "length") -> Act:
     """Return half a body."""
     return Act(cut=how)
 
