@@ -23,13 +23,10 @@ from calibwrap.journal import Journal
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Question, answers_of, check_questions
 from calibwrap.readouts import find_readout, warn_of_little_mass
+from calibwrap.score_records import row_record, row_scores
 from calibwrap.scores import Bools, OptionScores, join
 from calibwrap.summary import Figure, figures
-from calibwrap.wrap import (
-    CalibratedLM,
-    Progress,
-    default_reference_readout,
-)
+from calibwrap.wrap import CalibratedLM, Progress, default_reference_readout
 
 RAW = "raw"
 """Name of the uncalibrated series in predictions and metrics."""
@@ -81,6 +78,29 @@ class Evaluation:
             "usage": dict(self.usage),
         }
 
+    def predictions(self) -> list[dict[str, Any]]:
+        """Return what predictions.jsonl holds: one object a question, with everything that the report shows."""
+        last = list(self.scores.values())[-1]
+        raw = self.scores[RAW]
+        return [
+            {
+                "id": key,
+                "prompt": question.prompt,
+                "options": list(question.options),
+                "answer": question.answer,
+                "context": question.context,
+                "part": "held-out" if self.held_out[row] else "fit",
+                "choice": int(last.choice[row]),
+                "confidence": float(last.confidence[row]),
+                "label_mass": None if np.isnan(raw.label_mass[row]) else float(raw.label_mass[row]),
+                "probabilities": {
+                    name: scores.probabilities[row, : len(question.options)].tolist()
+                    for name, scores in self.scores.items()
+                },
+            }
+            for row, (key, question) in enumerate(zip(question_keys(self.questions), self.questions, strict=True))
+        ]
+
 
 def describe(calibrator: Calibrator) -> dict[str, Any]:
     """Return a calibrator's kind, its temperature where it has one, and its fit report, ready for JSON.
@@ -120,7 +140,7 @@ def collect(
     readout = lm.readout if readout is None else readout
     if journal is None:
         return lm.scores(questions, readout, progress)
-    keys = _keys(questions)
+    keys = question_keys(questions)
     with Journal.open(journal, _header(lm, questions, readout), resume=resume) as written:
         left = [row for row, key in enumerate(keys) if key not in written.done]
         done = len(questions) - len(left)
@@ -128,11 +148,13 @@ def collect(
             progress(done, len(questions))
         for part in lm.scores_by_part([questions[row] for row in left], readout) if left else ():
             rows, left = left[: len(part)], left[len(part) :]
-            written.append([_record(keys[row], questions[row], part, at) for at, row in enumerate(rows)])
+            written.append(
+                [{"id": keys[row], **row_record(part, at, len(questions[row].options))} for at, row in enumerate(rows)]
+            )
             done += len(part)
             if progress is not None:
                 progress(done, len(questions))
-        scores = join([_scores(written.done[key], readout.label) for key in keys])
+        scores = join([row_scores(written.done[key], readout.label) for key in keys])
     warn_of_little_mass(readout, scores)
     return scores
 
@@ -184,8 +206,8 @@ def evaluate(
         answers_of(questions)
     if not fit:
         saving.check_provenance(lm.calibrator, lm.adapter.fingerprint(), chosen.label)
-    held_out = _split(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
-    folder = None if out is None else _folder(out)
+    held_out = held_out_rows(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
+    folder = None if out is None else output_folder(out)
     asked = [(lm, chosen, "journal.jsonl")]
     if reference is not None:
         how = default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
@@ -201,7 +223,7 @@ def evaluate(
     scores = {RAW: read[0], **{name: calibrator(read[0]) for name, calibrator in calibrators.items()}}
     origin = None if reference is None else reference.adapter.fingerprint()
     halves = _over_halves(questions, fit, read)
-    usage = _spent([model.adapter for model, _, _ in asked])
+    usage = spent([model.adapter for model, _, _ in asked])
     result = Evaluation(
         tuple(questions), held_out, scores, calibrators, lm.adapter.fingerprint(), origin, halves, usage
     )
@@ -212,7 +234,7 @@ def evaluate(
 
 def write(result: Evaluation, folder: Path) -> None:
     """Write predictions.jsonl, metrics.json and one file for each calibrator that was fitted."""
-    lines = [json.dumps(line, ensure_ascii=False) for line in _predictions(result)]
+    lines = [json.dumps(line, ensure_ascii=False) for line in result.predictions()]
     _write(folder / "predictions.jsonl", "\n".join(lines) + "\n")
     _write(folder / "metrics.json", json.dumps(result.metrics(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     for old in folder.glob("calibrator-*.json"):  # of an earlier run with other fits
@@ -253,7 +275,7 @@ def _over_halves(
     return over_halves(read[0].take(rows), answers_of([questions[row] for row in rows]), methods, reference)
 
 
-def _spent(adapters: Sequence[Adapter]) -> dict[str, int]:
+def spent(adapters: Sequence[Adapter]) -> dict[str, int]:
     """Return the summed usage of different adapters."""
     total: dict[str, int] = {}
     for adapter in {id(adapter): adapter for adapter in adapters}.values():
@@ -267,7 +289,7 @@ def _shifted(progress: Progress, start: int, total: int) -> Progress:
     return lambda done, _: progress(start + done, total)
 
 
-def _split(n: int, share: float, seed: int) -> Bools:
+def held_out_rows(n: int, share: float, seed: int) -> Bools:
     """Return (n,) True for the held-out rows; both parts have at least one."""
     if not 0.0 < share < 1.0 or n < 2:
         raise InputError(f"A fit needs at least 2 questions and a share between 0 and 1. Got {n} and {share}.")
@@ -277,7 +299,7 @@ def _split(n: int, share: float, seed: int) -> Bools:
     return held_out
 
 
-def _keys(questions: Sequence[Question]) -> list[str]:
+def question_keys(questions: Sequence[Question]) -> list[str]:
     """Return a key for each question: its id, or its place in the set."""
     keys = [question.id or f"#{index}" for index, question in enumerate(questions)]
     if len(set(keys)) < len(keys):
@@ -288,57 +310,14 @@ def _keys(questions: Sequence[Question]) -> list[str]:
 
 def _header(lm: CalibratedLM, questions: Sequence[Question], readout: Readout) -> dict[str, Any]:
     """Return what makes two runs the same run."""
-    content = json.dumps([[q.prompt, list(q.options), q.context, q.id] for q in questions], ensure_ascii=False)
-    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     model = asdict(lm.adapter.fingerprint())
-    return {"model": model, "readout": readout.label, "questions": len(questions), "content": digest}
+    return {"model": model, "readout": readout.label, "questions": len(questions), "content": content_hash(questions)}
 
 
-def _record(key: str, question: Question, scores: OptionScores, row: int) -> dict[str, Any]:
-    """Return one journal line: floats are exact in JSON, so a resumed run equals an uninterrupted one."""
-    k, mass = len(question.options), float(scores.label_mass[row])
-    cut = scores.is_cut[row]
-    names = ("logprobs", "lower", "upper", "missing") if cut else ("logprobs",)
-    listed = {name: [None if v == -np.inf else v for v in getattr(scores, name)[row, :k].tolist()] for name in names}
-    certified = {"argmax_certified": bool(scores.argmax_certified[row])} if cut else {}
-    return {"id": key, **listed, **certified, "label_mass": None if np.isnan(mass) else mass}
-
-
-def _scores(record: Mapping[str, Any], readout: str) -> OptionScores:
-    """Return the scores of one journal line."""
-    try:
-        logprobs = np.array([[-np.inf if v is None else v for v in record["logprobs"]]], dtype=np.float64)
-        mass = np.array([np.nan if record["label_mass"] is None else record["label_mass"]], dtype=np.float64)
-        names = ("lower", "upper", "missing", "argmax_certified")
-        rest: dict[str, Any] = {name: np.array([record[name]]) for name in names if name in record}
-        return OptionScores(logprobs, readout, np.ones(logprobs.shape, dtype=np.bool_), label_mass=mass, **rest)
-    except (KeyError, TypeError, ValueError) as error:
-        raise JournalError(f"The journal's line of question {record.get('id')!r} is not complete: {error}.") from error
-
-
-def _predictions(result: Evaluation) -> list[dict[str, Any]]:
-    """Return one object a question, with everything that the report shows."""
-    last = list(result.scores)[-1]
-    lines = []
-    for row, (key, question) in enumerate(zip(_keys(result.questions), result.questions, strict=True)):
-        k = len(question.options)
-        probabilities = {name: s.probabilities[row, :k].tolist() for name, s in result.scores.items()}
-        mass = float(result.scores[RAW].label_mass[row])
-        lines.append(
-            {
-                "id": key,
-                "prompt": question.prompt,
-                "options": list(question.options),
-                "answer": question.answer,
-                "context": question.context,
-                "part": "held-out" if result.held_out[row] else "fit",
-                "choice": int(result.scores[last].choice[row]),
-                "confidence": float(result.scores[last].confidence[row]),
-                "label_mass": None if np.isnan(mass) else mass,
-                "probabilities": probabilities,
-            }
-        )
-    return lines
+def content_hash(questions: Sequence[Question]) -> str:
+    """Return a hash of what the model reads of the questions; their answers do not count."""
+    content = json.dumps([[q.prompt, list(q.options), q.context, q.id] for q in questions], ensure_ascii=False)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _mean_or_none(values: Any) -> float | None:
@@ -346,7 +325,8 @@ def _mean_or_none(values: Any) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _folder(out: str | Path) -> Path:
+def output_folder(out: str | Path) -> Path:
+    """Return the folder of an evaluation's files, made where there is none."""
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -215,13 +215,53 @@ LETTER_CHAT = Template(
 )
 """The same in the model's chat template."""
 
+_EXAMPLES = (
+    "Question: Which of these is a fruit?\nA. a stone\nB. an apple\nC. a chair\n"
+    "Reasoning: Apples grow on trees and are eaten.\nAnswer: B\n\n"
+    "Question: What do bees make?\nA. honey\nB. glass\nC. paper\nD. salt\n"
+    "Reasoning: Bees turn nectar into honey.\nAnswer: A\n\n"
+    "Question: When is it dark outside?\nA. at noon\nB. in the morning\nC. in summer\nD. at night\n"
+    "Reasoning: The sun is not seen at night.\nAnswer: D\n\n"
+)
+"""Three worked questions: without them a small model seldom ends with a letter."""
+
+LETTER_REASONED = Template(
+    body="Answer each multiple choice question: reason in one short sentence, then give the letter of the right "
+    "option.\n\n" + _EXAMPLES + "Question: {question}\n{options}Reasoning:",
+    shows_options=True,
+    name="letter-reasoned",
+)
+"""For decoders that draw traces, plain: a sentence of reasoning, then "Answer: X". End traces at a blank line."""
+
+LETTER_REASONED_CHAT = Template(
+    body="Reason about this multiple choice question in one or two short sentences. Then end with a line that holds "
+    'nothing but "Answer: " and the letter of the right option.\n\n{question}\n{options}',
+    shows_options=True,
+    style="chat",
+    separator="",
+    name="letter-reasoned-chat",
+)
+"""The same in the model's chat template, without examples; small models do better with the plain one."""
+
 SHORT = Template(body="Answer with a few words.\n\nQuestion: {question}\nAnswer:", name="short")
 """The default for free-text answers of a model without a chat template; set `stop=("\\n",)` in the decoder."""
 
 SHORT_CHAT = Template(body="Answer with a few words only.\n\n{question}", style="chat", separator="", name="short-chat")
 """The default for free-text answers in the model's chat template."""
 
-TEMPLATES = {template.name: template for template in (CLOZE, CLOZE_CHAT, LETTER, LETTER_CHAT, SHORT, SHORT_CHAT)}
+TEMPLATES = {
+    template.name: template
+    for template in (
+        CLOZE,
+        CLOZE_CHAT,
+        LETTER,
+        LETTER_CHAT,
+        LETTER_REASONED,
+        LETTER_REASONED_CHAT,
+        SHORT,
+        SHORT_CHAT,
+    )
+}
 """The built-in templates by name."""
 
 

@@ -158,7 +158,17 @@ def evaluate(
     reference: Reference = None,
     readout: ReadoutName = None,
     reference_readout: ReferenceReadout = None,
-    template: TemplateFile = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(help="confidence@K, majority@K, weighted@K, posterior@K, best-of@K or greedy, over drawn traces."),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of the traces of --decoder.", min=0.0)] = 1.0,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of a trace of --decoder.", min=1)] = 96,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends a trace of --decoder; repeat it.")] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with your own template; with --decoder also a name: letter-reasoned[-chat]."),
+    ] = None,
     split: Split = "",
     limit: Limit = None,
     seed: Seed = 0,
@@ -167,12 +177,19 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Run a model over a question set: figures with intervals, predictions, and a report to look at."""
+    if decoder is None and (stop or temperature != 1.0 or max_tokens != 96):
+        raise typer.BadParameter("--temperature, --max-tokens and --stop belong to the traces of --decoder.")
+    if decoder is not None and (readout or reference or reference_readout):
+        raise typer.BadParameter("--decoder reads labels in its traces: it takes no --readout and no --reference.")
     from calibwrap.cli import evaluate as command
     from calibwrap.cli.fit import Source
 
+    drawn = None
+    if decoder is not None:
+        drawn = command.Drawn(decoder, temperature, max_tokens, tuple(stop) if stop else None)
     source = Source(data, split, limit, seed)
     plan = command.Plan(tuple(fit or ()), fit_share, reference, readout, reference_readout, template)
-    command.run(spec, source, out, plan, calibrator, strict, settings, resume, as_json)
+    command.run(spec, source, out, plan, calibrator, strict, settings, resume, as_json, drawn)
 
 
 @app.command()

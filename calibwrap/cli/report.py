@@ -1,12 +1,13 @@
 """`calibwrap report`: the page again, from the files of an evaluation; and the building of that page for others."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from calibwrap.answer_scores import UNANSWERED, AnswerScores
 from calibwrap.cli.console import print_json, say
 from calibwrap.errors import InputError
 from calibwrap.evaluate import RAW, Evaluation
@@ -26,14 +27,16 @@ NAMES = {
     "naive-kl": "naive KL alignment, without labels",
     "vector": "vector scaling, with labels",
     "matrix": "matrix scaling, with labels",
+    "platt": "Platt scaling of the answer's confidence, with labels",
+    "isotonic": "isotonic map of the answer's confidence, with labels",
 }
 """What people read for the name of a series; an unknown one stands for itself."""
 
 
 def run(folder: Path, picture: Path | None, as_json: bool) -> None:
     """Read the evaluation in `folder` and write its page again."""
-    result = read_evaluation(folder)
-    section = section_of(folder.name, result)
+    result, decoder = read_evaluation(folder)
+    section = section_of(folder.name, result, decoder)
     page = write_page(folder / "report.html", folder.name, [section], result, f"calibwrap report {folder.name}")
     if picture is not None:
         reliability_picture(picture, section)
@@ -43,15 +46,33 @@ def run(folder: Path, picture: Path | None, as_json: bool) -> None:
         say(f"Report: {page}")
 
 
-def section_of(title: str, result: Evaluation) -> Section:
-    """Return an evaluation's held-out part as a section of a report."""
+def section_of(title: str, result: Evaluation, decoder: Mapping[str, Any] | None = None) -> Section:
+    """Return an evaluation's held-out part as a section of a report; `decoder` is what metrics.json says of it."""
     questions, _ = result.part(RAW)
     series = []
     for name in result.scores:
         calibrator = result.calibrators.get(name)
         report = None if calibrator is None else calibrator.report
         series.append(Series(NAMES.get(name, name), result.part(name)[1], report))
-    return Section(title, questions, tuple(series), halves_sentence(result))
+    note = " ".join(filter(None, (halves_sentence(result), decoder_sentence(decoder))))
+    return Section(title, questions, tuple(series), note)
+
+
+def decoder_sentence(decoder: Mapping[str, Any] | None) -> str:
+    """Return what a decoder cost and how many traces had no vote, in words; empty without one.
+
+    >>> cost = {"traces": 80, "tokens": 1600, "tokens_per_question": 160.0, "unparsed": 8, "unparsed_share": 0.1}
+    >>> decoder_sentence({"name": "confidence@8", "unanswered": 0, **cost}).partition(";")[0]
+    'confidence@8 read 80 traces of 1600 tokens, 160 tokens a question'
+    """
+    if decoder is None:
+        return ""
+    return (
+        f"{decoder['name']} read {decoder['traces']} traces of {decoder['tokens']} tokens, "
+        f"{decoder['tokens_per_question']:.0f} tokens a question; {decoder['unparsed']} traces "
+        f"({decoder['unparsed_share']:.1%}) name no label and have no vote, and {decoder['unanswered']} questions have "
+        "none that does: they count as wrong answers of confidence 0."
+    )
 
 
 def halves_sentence(result: Evaluation) -> str:
@@ -79,8 +100,8 @@ def write_page(
     return path
 
 
-def read_evaluation(folder: Path) -> Evaluation:
-    """Return the evaluation that `calibwrap evaluate` wrote to `folder`.
+def read_evaluation(folder: Path) -> tuple[Evaluation, Mapping[str, Any] | None]:
+    """Return the evaluation that `calibwrap evaluate` wrote to `folder`, and what it says of a decoder.
 
     Raises:
         InputError: files are missing or broken; says which.
@@ -89,7 +110,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
-        return _evaluation(folder, metrics, rows)
+        return _evaluation(folder, metrics, rows), metrics.get("decoder")
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
             f"{folder} does not hold a finished evaluation ({type(error).__name__}: {error}); pass the folder that "
@@ -118,4 +139,16 @@ def _read_scores(rows: list[dict[str, Any]], name: str, readout: str) -> OptionS
     mass = [np.nan if row["label_mass"] is None else row["label_mass"] for row in rows]
     with np.errstate(divide="ignore"):
         logprobs = [np.log(row["probabilities"][name]).tolist() for row in rows]
-    return OptionScores.from_rows(logprobs, readout, mass)
+    scores = OptionScores.from_rows(logprobs, readout, mass)
+    if "choices" not in rows[0]:
+        return scores
+    picked = [UNANSWERED if row["choices"][name] is None else row["choices"][name] for row in rows]
+    stated = [row["confidences"][name] for row in rows]
+    return AnswerScores(
+        scores.logprobs,
+        readout,
+        scores.mask,
+        scores.label_mass,
+        picked=np.array(picked, dtype=np.int64),
+        stated=np.array(stated, dtype=np.float64),
+    )

@@ -16,6 +16,8 @@ MOST = 10
 def surest_mistakes(section: Section, most: int = MOST) -> list[int]:
     """Return the rows that the first series got wrong, highest confidence first, at most `most`.
 
+    A question that a decoder left without an answer (choice -1) is no mistake to look at.
+
     >>> from calibwrap.report.records import Series
     >>> from calibwrap.scores import OptionScores
     >>> asked = tuple(Question("?", ["a", "b"], answer=1) for _ in range(3))
@@ -25,7 +27,7 @@ def surest_mistakes(section: Section, most: int = MOST) -> list[int]:
     """
     scores = section.series[0].scores
     answers = np.array([-1 if q.answer is None else q.answer for q in section.questions])
-    wrong = np.flatnonzero(section.answered & (scores.choice != answers))
+    wrong = np.flatnonzero(section.answered & (scores.choice != answers) & (scores.choice >= 0))
     order = np.argsort(-scores.confidence[wrong], kind="stable")
     return [int(row) for row in wrong[order][:most]]
 
@@ -74,7 +76,7 @@ def _said(section: Section, question: Question, row: int, index: int, chosen: in
         tag("strong", share(float(scores.confidence[row]))),
         class_="said",
     )
-    other = None if choice == chosen else join([" for ", own(question.options[choice], 80)])
+    other = None if choice in (chosen, -1) else join([" for ", own(question.options[choice], 80)])
     return tag("span", value, other, title=section.series[index].name)
 
 
