@@ -99,12 +99,13 @@ def shares_of(true: Floats, low: Floats, high: Floats, mask: Bools, readout: str
     least, most = low.sum(axis=1, keepdims=True) - low, high.sum(axis=1, keepdims=True) - high
     point = np.where(mask, np.log(np.maximum(true, _TINY)), -np.inf)
     value = np.exp(log_softmax(point))
+    exact = (low == high).all(axis=1, keepdims=True)
     return OptionScores(
         point,
         readout,
         mask,
-        lower=np.minimum(low / np.maximum(low + most, _TINY), value),
-        upper=np.maximum(high / np.maximum(high + least, _TINY), value),
+        lower=np.where(exact, value, np.minimum(low / np.maximum(low + most, _TINY), value)),
+        upper=np.where(exact, value, np.maximum(high / np.maximum(high + least, _TINY), value)),
         argmax_certified=_leads(low, high, np.argmax(point, axis=1)),
     )
 
