@@ -132,13 +132,22 @@ class Engine:
 
     def _logits(self, index: int) -> Row:
         """Return a copy of the logits of token `index` of the last batch; the next decode overwrites the original."""
-        pointer = self.api.llama_get_logits_ith(self.llama.ctx, index)
-        if not pointer:
-            raise ModelError(f"llama.cpp gave no logits for token {index} of the batch; is this an embedding model?")
-        row: Row = np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).copy()
-        if np.isnan(row).any():
-            raise ModelError("llama.cpp computed logits that are not numbers: the model file is broken.")
-        return row
+        return row_of(self.api, self.llama.ctx, index, self.n_vocab)
 
     def _memory(self) -> Any:
         return self.api.llama_get_memory(self.llama.ctx)
+
+
+def row_of(api: Any, native: Any, index: int, size: int) -> Row:
+    """Return a copy of the logits (V,) of token `index` of the last batch of a native context.
+
+    Raises:
+        ModelError: there are none, or they are not numbers.
+    """
+    pointer = api.llama_get_logits_ith(native, index)
+    if not pointer:
+        raise ModelError(f"llama.cpp gave no logits for token {index} of the batch; is this an embedding model?")
+    row: Row = np.ctypeslib.as_array(pointer, shape=(size,)).copy()
+    if np.isnan(row).any():
+        raise ModelError("llama.cpp computed logits that are not numbers: the model file is broken.")
+    return row

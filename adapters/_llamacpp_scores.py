@@ -1,15 +1,13 @@
 """From rows of raw logits to TokenScores, one row in memory at a time unless the whole vocabulary is asked for."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibwrap.adapters._llamacpp_steering import steered
 from calibwrap.adapters._shared import with_cut
-from calibwrap.base import Calibrator, Sampling
-from calibwrap.scores import Floats, Ints, TokenScores, log_softmax, logsumexp
+from calibwrap.scores import Floats, Ints, TokenScores, logsumexp
 
 Logits = NDArray[np.float32]
 """(V,) raw logits of one position."""
@@ -32,16 +30,14 @@ def token_scores(rows: Iterable[Logits], chosen: Sequence[int] | None, top: int 
     log_z: list[float] = []
     values: list[float] = []
     for position, row in enumerate(rows):
-        logits = row.astype(np.float64)
-        log_z.append(float(logsumexp(logits)))
-        logprobs = logits - log_z[-1]
+        log_z.append(log_partition(row) if top == 0 else float(logsumexp(row)))  # lists sum to 1 in 64 bits
         if chosen is not None:
-            values.append(float(logprobs[chosen[position]]))
+            values.append(float(row[chosen[position]]) - log_z[-1])
         if top is not None:
-            entries = np.array([chosen[position]]) if top == 0 and chosen is not None else _most_probable(logprobs, top)
+            entries = np.array([chosen[position]]) if top == 0 and chosen is not None else _most_probable(row, top)
             ids.append(entries)
-            logprobs = logprobs[entries]
-        listed.append(logprobs)
+            row = row[entries]
+        listed.append(row.astype(np.float64) - log_z[-1])
     scores = TokenScores(
         np.array(listed),
         ids=None if top is None else np.array(ids),
@@ -58,7 +54,7 @@ def given_scores(row: Logits, ids: Sequence[int]) -> TokenScores:
     >>> given_scores(np.zeros(4, dtype=np.float32), [3, 1]).log_tail.round(4).tolist()
     [-0.6931]
     """
-    log_z = logsumexp(row.astype(np.float64))
+    log_z = logsumexp(row)
     wanted = np.array(ids, dtype=np.int64)
     return TokenScores(row[wanted].astype(np.float64)[None] - log_z, ids=wanted[None], log_z=log_z[None])
 
@@ -79,28 +75,18 @@ def joined(positions: Sequence[TokenScores]) -> TokenScores:
     return TokenScores(**{name: field(name) for name in names})
 
 
-def drawer(sampling: Sampling, steer: Calibrator | None, index: int) -> Callable[[Logits], int]:
-    """Return a function that draws the next token from raw logits (V,), for completion number `index`.
+def log_partition(row: Logits) -> float:
+    """Return log(sum(exp(row))): exponentials in 32 bits, as the logits are, their sum in 64.
 
-    It inverts the cumulative distribution of softmax(calibrated log-probabilities / temperature), nothing cut off;
-    temperature 0 takes the most probable token.
+    >>> round(log_partition(np.log(np.array([1, 2, 1], dtype=np.float32))), 4)
+    1.3863
     """
-    random = np.random.default_rng(None if sampling.seed is None else [sampling.seed, index])
-
-    def draw(row: Logits) -> int:
-        logprobs = steered(steer, log_softmax(row))
-        if sampling.temperature == 0.0:
-            return int(np.argmax(logprobs))
-        total = np.cumsum(np.exp(log_softmax(logprobs / sampling.temperature)))
-        return int(np.searchsorted(total, random.random() * total[-1], side="right"))
-
-    return draw
+    top = row.max()
+    return float(top) + float(np.log(np.sum(np.exp(row - top), dtype=np.float64)))
 
 
-def _most_probable(logprobs: Floats, count: int) -> Ints:
+def _most_probable(row: Logits, count: int) -> Ints:
     """Return the ids of the `count` most probable tokens, the lowest id first among equals."""
-    size = len(logprobs)
-    some = (
-        np.arange(size) if count >= size else np.argpartition(-logprobs, count - 1)[:count] if count else np.arange(0)
-    )
-    return np.asarray(some[np.lexsort((some, -logprobs[some]))])
+    size = len(row)
+    some = np.arange(size) if count >= size else np.argpartition(-row, count - 1)[:count] if count else np.arange(0)
+    return np.asarray(some[np.lexsort((some, -row[some]))])

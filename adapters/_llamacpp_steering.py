@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibwrap.adapters._llamacpp_scores import log_partition
 from calibwrap.base import Calibrator
-from calibwrap.errors import CapabilityError, ModelError, need
-from calibwrap.scores import TokenScores, log_softmax
+from calibwrap.errors import CapabilityError, InputError, ModelError, need
 
 UNTRUNCATED = {
     "temperature": 1.0,
@@ -23,11 +23,18 @@ UNTRUNCATED = {
 """Arguments of `create_completion` under which its sampler draws from the whole distribution."""
 
 
-def steered(calibrator: Calibrator | None, logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the calibrated log-probabilities (V,) of one position; unchanged without a calibrator."""
-    if calibrator is None:
-        return logprobs
-    return np.asarray(calibrator(TokenScores(logprobs[None])).logprobs[0])
+def calibrated_logits(calibrator: Calibrator, row: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the calibrated, unnormalised log-probabilities (V,) of one position from its raw logits (V,).
+
+    What draws from them divides by their sum anyway, so that is not done here too: it would cost as much as all else.
+
+    Raises:
+        InputError: the calibrator gives NaN.
+    """
+    logits: NDArray[np.float64] = calibrator.logits((row.astype(np.float64) - log_partition(row))[None])[0]
+    if np.isnan(logits).any():
+        raise InputError(f"Expected calibrated log-probabilities that are numbers. Got NaN from {calibrator}.")
+    return logits
 
 
 def check_token_level(calibrator: Calibrator) -> None:
@@ -54,10 +61,10 @@ class Steering:
         self._calls = 0
 
     def __call__(self, ids: Any, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return calibrated log-probabilities for the sampler; a failure is kept, since here it would be lost."""
+        """Return calibrated logits for the sampler; a failure is kept, since here it would be lost."""
         self._calls += 1
         try:
-            changed = steered(self._calibrator, log_softmax(logits)).copy()
+            changed = calibrated_logits(self._calibrator, logits).copy()
             for token, added in self._bias.items():
                 changed[token] += added
             return changed.astype(np.float32)

@@ -1,7 +1,10 @@
-"""The drawing loop of llama.cpp, one token at a time: a stream shows it, `generate` runs it to its end."""
+"""One completion of llama.cpp as it grows: a row of logits goes in, a piece of text comes out.
+
+A stream shows the pieces; `generate` looks at the completion alone.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from calibwrap.adapters._llamacpp_engine import Engine, Row
 from calibwrap.adapters._llamacpp_scores import joined, token_scores
@@ -12,47 +15,61 @@ from calibwrap.scores import TokenScores
 from calibwrap.streaming import Piece, grown, settled
 
 
-def drawn(
-    engine: Engine,
-    vocabulary: Vocabulary,
-    context: Sequence[int],
-    sampling: Sampling,
-    settings: Mapping[str, Any],
-    draw: Callable[[Row], int],
-    first: Row | None = None,
-) -> Stream:
-    """Yield the tokens of one completion as `draw` picks them, and return the completion.
+class Trace:
+    """A completion that is being drawn; whoever calls `step` holds the engine's lock."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, sampling: Sampling, settings: Mapping[str, Any], draw: Callable[[Row], int]
+    ) -> None:
+        """Begin with nothing drawn.
+
+        Args:
+            vocabulary: the model's tokens.
+            sampling: how many tokens, which stop texts, and how many entries to list.
+            settings: what the completion tells of how it was drawn.
+            draw: picks a token by the raw logits (V,) before it.
+        """
+        self.chosen: list[int] = []
+        self.completion: Completion | None = None
+        self._vocabulary, self._sampling, self._settings, self._draw = vocabulary, sampling, settings, draw
+        self._positions: list[TokenScores] = []
+        self._data, self._shown = b"", ""
+
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens that it can have."""
+        return self._sampling.max_tokens
+
+    def step(self, row: Row) -> Piece:
+        """Return what the next token adds, drawn by the logits before it; the last one fills `completion`."""
+        self.chosen.append(self._draw(row))
+        self._positions.append(token_scores([row], self.chosen[-1:], self._sampling.top))
+        is_ended = self._vocabulary.ends(self.chosen[-1])
+        self._data += b"" if is_ended else self._vocabulary.piece(self.chosen[-1])
+        text, is_stopped = cut_at_stop(self._data.decode("utf-8", "replace"), self._sampling.stop)
+        is_done = is_ended or is_stopped or len(self.chosen) >= self.max_tokens
+        sure = text if is_done else settled(text, self._sampling.stop)
+        if is_done:
+            finish: Literal["stop", "length"] = "stop" if is_ended or is_stopped else "length"
+            self.completion = Completion(sure, joined(self._positions), finish, self._settings)
+        piece = Piece(grown(self._shown, sure), self._positions[-1])
+        self._shown = sure
+        return piece
+
+
+def drawn(engine: Engine, context: Sequence[int], trace: Trace) -> Stream:
+    """Yield the pieces of one completion after `context` (ids), and return the completion.
 
     The lock is held for each token alone, so that a stream that waits for its reader keeps nobody out.
-
-    Args:
-        engine: the model's context.
-        vocabulary: its tokens.
-        context: ids of the prompt.
-        sampling: how many tokens, which stop texts, and how many entries to list.
-        settings: what the completion tells of how it was drawn.
-        draw: picks a token by the raw logits (V,) before it.
-        first: logits after the prompt, where they are known.
     """
-    chosen: list[int] = []
-    positions: list[TokenScores] = []
-    data, shown, is_done = b"", "", False
-    while not is_done:
+    while trace.completion is None:
         with engine.lock:
-            row = first if first is not None and not chosen else _row(engine, context, chosen)
-            chosen.append(draw(row))
-            is_ended = vocabulary.ends(chosen[-1])
-            data += b"" if is_ended else vocabulary.piece(chosen[-1])
-        positions.append(token_scores([row], chosen[-1:], sampling.top))
-        text, is_stopped = cut_at_stop(data.decode("utf-8", "replace"), sampling.stop)
-        is_done = is_ended or is_stopped or len(chosen) >= sampling.max_tokens
-        sure = text if is_done else settled(text, sampling.stop)
-        yield Piece(grown(shown, sure), positions[-1])
-        shown = sure
-    return Completion(shown, joined(positions), "stop" if is_ended or is_stopped else "length", settings)
+            piece = trace.step(row_after(engine, context, trace.chosen))
+        yield piece
+    return trace.completion
 
 
-def _row(engine: Engine, context: Sequence[int], chosen: Sequence[int]) -> Row:
+def row_after(engine: Engine, context: Sequence[int], chosen: Sequence[int]) -> Row:
     """Return the logits after the last drawn token, or after the prompt; what the context still holds is kept."""
     if not chosen:
         return engine.next_row(context)

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from calibwrap.adapters._llamacpp_batch import drawn_together
+from calibwrap.adapters._llamacpp_drawing import drawer
 from calibwrap.adapters._llamacpp_engine import Engine, Row, check_open
 from calibwrap.adapters._llamacpp_files import check_gguf, file_hash, number_format
-from calibwrap.adapters._llamacpp_scores import drawer, given_scores, token_scores
+from calibwrap.adapters._llamacpp_scores import given_scores, token_scores
 from calibwrap.adapters._llamacpp_steering import check_token_level, logits_processor
-from calibwrap.adapters._llamacpp_stream import drawn
+from calibwrap.adapters._llamacpp_stream import Trace, drawn
 from calibwrap.adapters._llamacpp_vocabulary import Vocabulary
 from calibwrap.adapters._shared import (
     check_ids,
@@ -34,7 +36,6 @@ from calibwrap.errors import InputError, ModelError, need
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Prompt
 from calibwrap.scores import TokenScores
-from calibwrap.streaming import consumed
 
 __all__ = ["LlamaCpp", "logits_processor"]
 
@@ -182,8 +183,10 @@ class LlamaCpp(Adapter):
         """Return `sampling.n` completions a prompt, drawn from the whole softmax; scores are raw.
 
         The distribution drawn from is softmax(logits / T), or with `steer` its calibrated log-probabilities divided
-        by T: a fitted temperature and the sampling temperature multiply. Completion i of a prompt depends on the seed
-        and on i only, so a batch gives what single calls give.
+        by T: a fitted temperature and the sampling temperature multiply. The completions of a prompt read it once and
+        are decoded in one batch, in a context beside the model's own for as long as it takes. Completion i is drawn
+        by the seed and i alone, and the same call gives the same; llama.cpp rounds by how many it decodes at a time,
+        so that one of several may part from the same one drawn alone where two tokens are close.
 
         Raises:
             InputError: an empty prompt.
@@ -210,7 +213,7 @@ class LlamaCpp(Adapter):
         """
         (context,) = self._checked(prompts=[prompt], sampling=sampling, steer=steer)
         settings = _settings(sampling, steer)
-        return drawn(self._engine, self._vocabulary, context, sampling, settings, drawer(sampling, steer, index))
+        return drawn(self._engine, context, Trace(self._vocabulary, sampling, settings, drawer(sampling, steer, index)))
 
     def fingerprint(self) -> Provenance:
         """Return file name, SHA-256, quantisation with cache types, and hashes of tokenizer and template."""
@@ -271,10 +274,11 @@ class LlamaCpp(Adapter):
             yield from self._engine.rows_after(prefix, suffix[:-1])
 
     def _completions(self, context: list[int], sampling: Sampling, steer: Calibrator | None) -> list[Completion]:
-        first = self._engine.next_row(context)
         settings = _settings(sampling, steer)
-        parts = (self._engine, self._vocabulary, context, sampling, settings)
-        return [consumed(drawn(*parts, drawer(sampling, steer, index), first)) for index in range(sampling.n)]
+        draws = (drawer(sampling, steer, index) for index in range(sampling.n))
+        return drawn_together(
+            self._engine, context, [Trace(self._vocabulary, sampling, settings, draw) for draw in draws]
+        )
 
 
 def _close_if_alive(reference: "weakref.ref[Any]") -> None:
