@@ -1,4 +1,4 @@
-"""Rows of option scores as JSON records and back, without loss: floats are exact in JSON."""
+"""Rows of option scores as JSON records and back: floats are exact in JSON, and are normalised again when read."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,0 +1,110 @@
+"""`calibwrap evaluate --decoder` in this process, on the exact toy model."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import calibwrap as cw
+from calibwrap.cli import main
+from calibwrap.testing import ToyModel, toy_questions
+
+TEMPLATE = {
+    "body": "{question}\n{options}Answer:",
+    "option": "{label}. {option}\n",
+    "shows_options": True,
+}
+WORDS = ("evaluate", "toy:0", "--data", "qs.jsonl", "--template", "t.json", "--max-tokens", "1")
+
+
+@pytest.fixture(autouse=True)
+def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let specs begin with "toy:SEED", whose traces name a letter as their first token; run in a folder of its own."""
+    wrap_module = sys.modules["calibwrap.wrap"]
+    monkeypatch.setattr(wrap_module, "_BUILT_IN", {**wrap_module._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")})
+    monkeypatch.chdir(tmp_path)
+    command = sys.modules.get("calibwrap.cli.evaluate") or __import__("calibwrap.cli.evaluate", fromlist=["run"])
+    named = command.find_decoder
+    monkeypatch.setattr(command, "find_decoder", lambda name, **settings: named(name, **settings, marker=""))
+    cw.save_questions(toy_questions(80, seed=2, model=ToyModel.random(seed=0)), tmp_path / "qs.jsonl")
+    (tmp_path / "t.json").write_text(json.dumps(TEMPLATE))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Return a function that runs a command line: (exit code, standard output, standard error)."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["calibwrap", *words])
+        monkeypatch.setattr("warnings.showwarning", None)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out = capsys.readouterr()
+        return int(stopped.value.code or 0), out.out, out.err
+
+    return call
+
+
+def test_files_figures_and_report_are_those_of_the_decoder(run: Any, tmp_path: Path) -> None:
+    words = (*WORDS, "--decoder", "confidence@4", "--fit", "temperature", "--fit", "platt", "--out", "e")
+    code, out, err = run(*words, "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert list(said["series"]) == ["raw", "temperature", "platt"]
+    assert said["decoder"]["traces"] == 320
+    assert said["readout"].startswith("confidence@4 after trace:t-")
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert "confidence@4 read 320 traces" in page
+    assert {"traces.jsonl", "calibrator-temperature.json", "calibrator-platt.json"} <= {
+        path.name for path in (tmp_path / "e").iterdir()
+    }
+
+    before = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    code, out, err = run(*words, "--resume")
+    assert code == 0, err
+    assert "confidence@4 read 320 traces" in err
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == before
+
+
+def test_report_reads_the_answers_back(run: Any, tmp_path: Path) -> None:
+    run(*WORDS, "--decoder", "majority@2", "--out", "e", "--json")
+    first = (tmp_path / "e" / "report.html").read_text()
+    code, _, err = run("report", "e")
+    assert code == 0, err
+    again = (tmp_path / "e" / "report.html").read_text()
+    lead = re.findall(r'<div class="lead">.*?</div>', first)
+    assert lead
+    assert lead == re.findall(r'<div class="lead">.*?</div>', again)
+    assert "majority@2 read 160 traces" in again
+
+
+def test_a_saved_calibrator_of_traces_is_used_and_strict_knows_it(run: Any) -> None:
+    run(*WORDS, "--decoder", "confidence@4", "--fit", "temperature", "--out", "e", "--json")
+    words = (*WORDS, "--decoder", "confidence@4", "--calibrator", "e/calibrator-temperature.json", "--strict")
+    code, out, err = run(*words, "--out", "f", "--json")
+    assert code == 0, err
+    assert list(json.loads(out)["series"]) == ["raw", "temperature"]
+    code, _, err = run(
+        "evaluate", "toy:0", "--data", "qs.jsonl", "--readout", "label", "--out", "g", "--strict", "--calibrator",
+        "e/calibrator-temperature.json",
+    )  # fmt: skip
+    assert code == 1
+    assert "trace:t-" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (("--decoder", "confidence"), 1, "needs the number of traces"),
+        (("--decoder", "confidence@4", "--fit", "daca"), 1, "calibrated with labels"),
+        (("--decoder", "confidence@4", "--readout", "label"), 2, "takes no --readout"),
+        (("--decoder", "confidence@4", "--reference", "toy:1"), 2, "no --reference"),
+        (("--stop", "x"), 2, "belong to the traces"),
+    ],
+)
+def test_wrong_words_are_told(run: Any, more: tuple[str, ...], code: int, said: str) -> None:
+    found, _, err = run(*WORDS[:6] if "--stop" in more else WORDS, *more, "--out", "e")
+    assert (found, said in " ".join(err.replace("│", " ").split())) == (code, True)
