@@ -3,7 +3,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibwrap.errors import InputError, QuestionError
-from calibwrap.questions import CLOZE, LETTER, LETTER_CHAT, LETTERS, TEMPLATES, Chat, Question, Template
+from calibwrap.questions import (
+    CLOZE,
+    LETTER,
+    LETTER_CHAT,
+    LETTERS,
+    TEMPLATES,
+    Chat,
+    FreeQuestion,
+    Question,
+    Template,
+    answers_of,
+)
 
 words = st.text(min_size=1, max_size=8).filter(str.strip)
 
@@ -98,3 +109,16 @@ def test_labels_tell_templates_apart():
     assert Template(name="letter").label != "letter"
     assert Template(body="A {question}").label != Template(body="B {question}").label
     assert Template(body="A {question}").label == Template(body="A {question}").label
+
+
+def test_free_questions_check_their_fields():
+    assert FreeQuestion("Who?", ["Ann"]).answers == ("Ann",)
+    for wrong, said in (
+        ({"prompt": " "}, "'prompt'"),
+        ({"answers": "Ann"}, "'answers' must be a list"),
+        ({"answers": [1]}, r"'answers\[0\]'"),
+    ):
+        with pytest.raises(QuestionError, match=said):
+            FreeQuestion(**{"prompt": "Who?", "answers": ["Ann"]} | wrong)
+    with pytest.raises(InputError, match=r"Got FreeQuestion\(.*; for free text there are"):
+        answers_of([FreeQuestion("Who?", ["Ann"])])

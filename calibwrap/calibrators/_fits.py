@@ -94,6 +94,8 @@ def fit_named(method: str) -> FitSpec:
     >>> fit_named("daca").needs_reference
     True
     """
+    if method in CONFIDENCE_FITS:
+        raise InputError(f"Method {method!r} fits one confidence, not options: use fit_answers, or fit_{method}.")
     if method not in FITS:
         raise InputError(_unknown("method", method, FITS))
     return FITS[method]

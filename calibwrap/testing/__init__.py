@@ -12,7 +12,8 @@ from calibwrap.testing.confidence_checks import (
     ConfidenceProbe,
     confidence_fit_checks,
 )
-from calibwrap.testing.decoder_checks import DECODER_CHECKS, DecoderProbe, decoder_checks
+from calibwrap.testing.decoder_checks import DECODER_CHECKS, decoder_checks
+from calibwrap.testing.decoder_probe import DecoderProbe
 from calibwrap.testing.fit_checks import FIT_CHECKS, FitProbe, fit_checks
 from calibwrap.testing.toy import ToyAdapter, ToyModel
 from calibwrap.testing.toy_questions import exact_ece, option_logprobs, toy_pair, toy_questions

@@ -1,82 +1,18 @@
 """The conformance checks of a decoder: a generator of requests, without I/O, that ends with an answer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import replace
 
 import numpy as np
 
-from calibwrap.base import Answer, Completion, Decoder, Sampling
-from calibwrap.calibrators import Identity
-from calibwrap.decoders import FreeTextDecoder, TraceDecoder
-from calibwrap.decoders.reading import NOT_CALIBRATED, completed
+from calibwrap.base import Completion, Decoder
+from calibwrap.decoders import TraceDecoder
+from calibwrap.decoders.reading import NOT_CALIBRATED
 from calibwrap.scores import Floats, OptionScores
-from calibwrap.testing.checks import Check, CheckFailed, NotApplicable, expect, run_checks
-from calibwrap.testing.toy import ToyAdapter, ToyModel
+from calibwrap.testing.checks import Check, NotApplicable, expect, run_checks
+from calibwrap.testing.decoder_probe import Change, DecoderProbe, expect_same
+from calibwrap.testing.free_text_checks import check_nothing_said_is_no_answer, check_silent_texts_have_no_vote
 from calibwrap.traces import AnswerRule
-
-Change = Callable[[list[Completion]], list[Completion]]
-"""What a check does to the completions of a round before the decoder sees them."""
-
-
-@dataclass(frozen=True)
-class DecoderProbe:
-    """A decoder under check, the toy that serves it, and how long it may ask.
-
-    >>> from calibwrap.decoders import Greedy
-    >>> DecoderProbe(Greedy()).answer().text != ""
-    True
-    """
-
-    decoder: Decoder
-    """The part under check."""
-    adapter: ToyAdapter = field(default_factory=lambda: ToyAdapter(ToyModel.random().sharpened(1.5)))
-    """Where completions come from."""
-    prompt: str = "In the morning the sun"
-    """What is answered."""
-    max_rounds: int = 32
-    """More requests than this for one answer are too many."""
-
-    def serve(self, sampling: Sampling, seed: int = 0) -> list[Completion]:
-        """Return completions for one request, the same ones every time; `seed` shifts the decoder's own."""
-        request = replace(sampling, seed=seed + (sampling.seed or 0))
-        return completed(self.adapter, [self.prompt], request, Identity())[0]
-
-    def answer(self, change: Change = list, seed: int = 0) -> Answer:
-        """Return the decoder's answer when `change` is done to the completions of every round."""
-        return self.run(change, seed)[0]
-
-    def run(self, change: Change = list, seed: int = 0) -> tuple[Answer, list[Sampling]]:
-        """Return the decoder's answer and all that it asked for.
-
-        Raises:
-            CheckFailed: it yields something else than Sampling, or does not come to an end.
-        """
-        flow = self.decoder.flow()
-        requests: list[Sampling] = []
-        try:
-            request = next(flow)
-            for _ in range(self.max_rounds):
-                got = type(request).__name__
-                expect(isinstance(request, Sampling), f"Expected the flow to yield Sampling requests. Got {got}.")
-                requests.append(request)
-                request = flow.send(change(self.serve(request, seed)))
-        except StopIteration as end:
-            answer = end.value
-            expect(isinstance(answer, Answer), f"Expected the flow to return an Answer. Got {type(answer).__name__}.")
-            return answer, requests
-        raise CheckFailed(f"Expected an answer after at most {self.max_rounds} requests. Got another request.")
-
-    def rule(self) -> AnswerRule:
-        """Return how the decoder's traces name their answer.
-
-        Raises:
-            NotApplicable: it asks for free text.
-        """
-        request = next(self.decoder.flow())
-        if request.answer is None:
-            raise NotApplicable("it asks for free text")
-        return request.answer
 
 
 def check_flow_comes_to_an_answer(probe: DecoderProbe) -> None:
@@ -96,7 +32,7 @@ def check_flows_are_fresh(probe: DecoderProbe) -> None:
     )
     for flow in (one, other):
         flow.close()
-    _same(probe.answer(), probe.answer(), "Expected a second flow to answer like the first")
+    expect_same(probe.answer(), probe.answer(), "Expected a second flow to answer like the first")
 
 
 def check_answer_is_deterministic(probe: DecoderProbe) -> None:
@@ -104,7 +40,7 @@ def check_answer_is_deterministic(probe: DecoderProbe) -> None:
     first = probe.answer()
     probe.answer(seed=7)
     for _ in range(3):
-        _same(probe.answer(), first, "Expected the same answer for the same completions")
+        expect_same(probe.answer(), first, "Expected the same answer for the same completions")
 
 
 def check_order_of_candidates_does_not_matter(probe: DecoderProbe) -> None:
@@ -118,7 +54,7 @@ def check_order_of_candidates_does_not_matter(probe: DecoderProbe) -> None:
     wanted = probe.answer(seed=seed)
     for shift in range(1, min(request.n, 6)):
         rotated = probe.answer(lambda drawn, shift=shift: drawn[shift:] + drawn[:shift], seed)  # type: ignore[misc]
-        _same(rotated, wanted, "Expected the same answer for the same completions in another order")
+        expect_same(rotated, wanted, "Expected the same answer for the same completions in another order")
 
 
 def _has_winner(rule: AnswerRule | None, drawn: Sequence[Completion]) -> bool:
@@ -253,7 +189,7 @@ def check_traces_without_a_label_have_no_vote(probe: DecoderProbe) -> None:
             f"{answer.unparsed}: keep and count completions that name no label.",
         )
         others = probe.answer(lambda drawn: drawn[1::2], seed)
-        _same(answer, others, "Expected completions that name no label to have no vote")
+        expect_same(answer, others, "Expected completions that name no label to have no vote")
 
 
 def check_nothing_named_is_no_answer(probe: DecoderProbe) -> None:
@@ -264,43 +200,6 @@ def check_nothing_named_is_no_answer(probe: DecoderProbe) -> None:
         answer.text == "" and answer.confidence == 0.0,
         f"Expected the empty text with confidence 0 where no label is named. Got {answer.text!r}, {answer.confidence}.",
     )
-
-
-def check_silent_texts_have_no_vote(probe: DecoderProbe) -> None:
-    """Return nothing when free texts that say nothing are kept and counted, and the others decide."""
-    if not isinstance(probe.decoder, FreeTextDecoder) or next(probe.decoder.flow()).n < 2:
-        raise NotApplicable("it draws no several free texts")
-    for seed in range(5):
-        answer = probe.answer(_first_round(_every_other_empty), seed)
-        others = probe.answer(_first_round(lambda drawn: drawn[1::2]), seed)
-        empty = sum(one.text == "" for one in answer.candidates)
-        expect(
-            empty == next(probe.decoder.flow()).n // 2 and answer.unparsed == others.unparsed + empty,
-            f"Expected the empty texts among the candidates, and counted. Got {empty} of them and {answer.unparsed} "
-            f"unparsed, beside {others.unparsed} without them.",
-        )
-        _same(answer, others, "Expected texts that say nothing to have no vote")
-
-
-def check_nothing_said_is_no_answer(probe: DecoderProbe) -> None:
-    """Return nothing when free texts that all say nothing give the empty text and confidence 0."""
-    if not isinstance(probe.decoder, FreeTextDecoder):
-        raise NotApplicable("it is no FreeTextDecoder")
-    answer = probe.answer(_first_round(lambda drawn: [replace(one, text="") for one in drawn]))
-    expect(
-        answer.text == "" and answer.confidence == 0.0,
-        f"Expected the empty text with confidence 0 where nothing is said. Got {answer.text!r}, {answer.confidence}.",
-    )
-
-
-def _first_round(change: Change) -> Change:
-    """Return what does `change` to the completions of the first round, and nothing to those of later ones."""
-    rounds = count()
-    return lambda drawn: drawn if next(rounds) else change(drawn)
-
-
-def _every_other_empty(drawn: list[Completion]) -> list[Completion]:
-    return [one if index % 2 else replace(one, text="") for index, one in enumerate(drawn)]
 
 
 def _silent(completion: Completion) -> Completion:
@@ -335,7 +234,9 @@ def check_ties_are_settled_alike(probe: DecoderProbe) -> None:
     rule = probe.rule()
     first = probe.answer(_labels(_level))
     for _ in range(8):
-        _same(probe.answer(_labels(_level)), first, "Expected the same answer each time where all labels are alike")
+        expect_same(
+            probe.answer(_labels(_level)), first, "Expected the same answer each time where all labels are alike"
+        )
     expect(first.text in (*rule.labels, ""), f"Expected one of the labels {rule.labels}. Got {first.text!r}.")
 
 
@@ -351,13 +252,6 @@ def check_cut_off_labels_widen_the_bounds(probe: DecoderProbe) -> None:
         low < answer.confidence or answer.confidence < high,
         f"Expected bounds wider than ({low}, {high}) where the labels' bounds are 0 and 1: carry the bounds through.",
     )
-
-
-def _same(got: Answer, wanted: Answer, message: str) -> None:
-    for name in ("text", "confidence", "bounds"):
-        one, other = getattr(got, name), getattr(wanted, name)
-        same = one == other if name == "text" else bool(np.allclose(one, other, rtol=1e-9, atol=1e-12))
-        expect(same, f"{message}: {name} {other!r}. Got {one!r}.")
 
 
 DECODER_CHECKS = (

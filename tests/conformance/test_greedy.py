@@ -7,8 +7,7 @@ from calibwrap.base import Completion
 from calibwrap.decoders import Greedy
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.scores import TokenScores
-from calibwrap.testing import ToyAdapter, ToyModel
-from calibwrap.testing.decoder_checks import DecoderProbe
+from calibwrap.testing import DecoderProbe, ToyAdapter, ToyModel
 
 
 def finish(decoder, completion):
