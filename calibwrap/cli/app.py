@@ -109,13 +109,29 @@ def ask(
     strict: Strict = False,
     readout: ReadoutName = None,
     template: TemplateFile = None,
+    k: Annotated[int | None, typer.Option("--k", help="Completions to draw and make one answer of.", min=1)] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="With -o: confidence, majority, weighted, posterior or best-of, each with @K.")
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Show tokens and confidence while they are drawn.")] = False,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of a completion.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the completions that --k draws.", min=0)] = 0,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Ask one question; with options, the answer has a probability for each."""
     from calibwrap.cli import ask as command
 
-    command.run(spec, question, option or [], context, calibrator, strict, readout, template, settings, as_json)
+    how = command.How(k, decoder, max_tokens, seed, stream)
+    if option and not how.draws and (stream or max_tokens is not None):
+        raise typer.BadParameter("With -o alone nothing is drawn: --stream and --max-tokens need --k or --decoder too.")
+    if k is not None and decoder is not None and "@" in decoder:
+        raise typer.BadParameter(f"--decoder {decoder} names its K already: leave --k out.")
+    if (how.draws or not option) and readout is not None:
+        raise typer.BadParameter("--readout is for options without --k and --decoder, which read labels in texts.")
+    if not option and template is not None:
+        raise typer.BadParameter("--template writes questions with options: give them with -o.")
+    command.run(spec, question, option or [], context, calibrator, strict, readout, template, settings, as_json, how)
 
 
 @app.command()

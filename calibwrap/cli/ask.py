@@ -1,12 +1,51 @@
 """`calibwrap ask`: one question, one answer, one probability."""
 
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from calibwrap.base import Answer
+from calibwrap import saving
+from calibwrap.base import Answer, Decoder
+from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json
-from calibwrap.cli.parts import open_model, read_readout
-from calibwrap.questions import Chat, Prompt
+from calibwrap.cli.parts import open_model, read_readout, read_template
+from calibwrap.decoders import Greedy, SelfConsistency
+from calibwrap.decoders.named import find_decoder
+from calibwrap.errors import InputError
+from calibwrap.questions import TEMPLATES, Chat, Prompt, Question, Template
+from calibwrap.stored_traces import default_stops, default_template, drawing_of, labels_of
 from calibwrap.wrap import CalibratedLM
+
+FREE_TOKENS, TRACE_TOKENS = 64, 96
+"""Most tokens of an answer in free text, and of a trace that ends in a label."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How an answer is drawn; `k` and `decoder` None draw one greedy text, or read the options' probabilities."""
+
+    k: int | None = None
+    decoder: str | None = None
+    max_tokens: int | None = None
+    seed: int = 0
+    stream: bool = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether several completions make the answer."""
+        return self.k is not None or self.decoder is not None
+
+    @property
+    def name(self) -> str:
+        """Name of the decoder with its k, as `find_decoder` knows it.
+
+        >>> How(k=8).name, How(k=4, decoder="majority").name, How(decoder="weighted@8").name
+        ('confidence@8', 'majority@4', 'weighted@8')
+        """
+        name = self.decoder or "confidence"
+        return name if self.k is None or "@" in name else f"{name}@{self.k}"
 
 
 def run(
@@ -20,43 +59,125 @@ def run(
     template: Path | None,
     settings: list[str] | None,
     as_json: bool,
+    how: How = How(),
 ) -> None:
     """Ask and print the answer."""
-    with open_model(spec, settings, read_readout(readout, template), calibrator, strict) as lm:
-        answer = lm.choose(question, options, context) if options else lm(_free(lm, question, context))
-    if as_json:
-        print_json(
-            {
-                "text": answer.text,
-                "confidence": answer.confidence,
-                "bounds": list(answer.bounds),
-                "probabilities": dict(answer.probabilities),
-                "calibrated_by": answer.calibrated_by,
-            }
-        )
-    else:
-        _print(answer)
+    with ExitStack() as opened:
+        if options and not how.draws:
+            lm = opened.enter_context(open_model(spec, settings, read_readout(readout, template), calibrator, strict))
+            _print(lm.choose(question, options, context), as_json)
+            return
+        saved = None if calibrator is None else load_calibrator(calibrator)
+        lm = opened.enter_context(open_model(spec, settings))
+        names: Mapping[str, str] = {}
+        if options:
+            asked = Question(question, options, context=context)
+            names = dict(zip(labels_of(asked), options, strict=True))
+            prompt, decoder, compared = _traces(lm, asked, template, how)
+        else:
+            prompt, decoder, compared = _free_prompt(lm, question, context), _free_decoder(how), ""
+        if saved is not None:
+            saving.check_provenance(saved, lm.adapter.fingerprint(), compared, strict=strict)
+            lm = replace(lm, calibrator=saved)
+        _answer(lm, prompt, decoder, names, how.stream, as_json)
 
 
-def _free(lm: CalibratedLM, question: str, context: str) -> Prompt:
+def _traces(lm: CalibratedLM, question: Question, template: Path | None, how: How) -> tuple[Prompt, Decoder, str]:
+    """Return prompt, decoder and the name of its label scores for a question whose answer traces come to."""
+    chosen = default_template(lm.adapter.provides) if template is None else _template(template)
+    asked: dict[str, Any] = {"labels": labels_of(question), "stop": default_stops(chosen), "seed": how.seed}
+    decoder = find_decoder(how.name, **asked, max_tokens=how.max_tokens or TRACE_TOKENS)
+    return chosen.prompt(question, decoder.labels), decoder, drawing_of(decoder, chosen).label
+
+
+def _template(named: Path) -> Template:
+    """Return a built-in template by its name, else the one in a file."""
+    return TEMPLATES.get(str(named)) or read_template(named)
+
+
+def _free_decoder(how: How) -> Decoder:
+    """Return how a text is drawn: the greedy one, or the answer that most of k texts give.
+
+    Raises:
+        InputError: a decoder was named, and there are no options that it could choose among.
+    """
+    most = how.max_tokens or FREE_TOKENS
+    if how.decoder is not None:
+        raise InputError(f"--decoder {how.decoder} chooses among options: give them with -o, or leave it out.")
+    return Greedy(max_tokens=most) if how.k is None else SelfConsistency(k=how.k, max_tokens=most, seed=how.seed)
+
+
+def _free_prompt(lm: CalibratedLM, question: str, context: str) -> Prompt:
     """Return the question as a chat where the model has a template for one."""
     text = f"{context}\n\n{question}" if context else question
     return Chat((("user", text),)) if lm.adapter.provides.chat else text
 
 
-def _print(answer: Answer) -> None:
+def _answer(
+    lm: CalibratedLM, prompt: Prompt, decoder: Decoder, names: Mapping[str, str], stream: bool, as_json: bool
+) -> None:
+    """Draw the answer, show its tokens as they come where that was asked for, and print it."""
+    if not stream:
+        _print(_named(lm(prompt, decoder), names), as_json)
+        return
+    from calibwrap.cli.tokens import print_line, show
+
+    with lm.stream(prompt, decoder) as tokens:
+        show(tokens, as_json)
+    answer = _named(tokens.answer, names)
+    if as_json:
+        print_line(fields_of(answer))
+    else:
+        _print(answer, False, was_shown=not names and len(answer.candidates) == 1)
+
+
+def _named(answer: Answer, names: Mapping[str, str]) -> Answer:
+    """Return an answer in the options' own words in place of their labels."""
+    if not names:
+        return answer
+    probabilities = {names[label]: value for label, value in answer.probabilities.items()}
+    return replace(answer, text=names.get(answer.text, ""), probabilities=probabilities)
+
+
+def fields_of(answer: Answer) -> dict[str, Any]:
+    """Return an answer as machines get it."""
+    return {
+        "text": answer.text,
+        "confidence": answer.confidence,
+        "bounds": list(answer.bounds),
+        "probabilities": dict(answer.probabilities),
+        "calibrated_by": answer.calibrated_by,
+        "drawn": len(answer.candidates),
+        "unparsed": answer.unparsed,
+    }
+
+
+def _print(answer: Answer, as_json: bool, was_shown: bool = False) -> None:
+    if as_json:
+        print_json(fields_of(answer))
+        return
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    calibrated = answer.calibrated_by != "identity"
-    kind = "calibrated probability of being right" if calibrated else "the model's own probability, not calibrated"
-    if not answer.probabilities:
-        kind = "the model's own probability of exactly this text, which is not the probability of being right"
-    console.print(f"{answer.text}\n", markup=False, highlight=False)
-    console.print(f"{answer.confidence:.1%}  {kind}" + (f" ({answer.calibrated_by})" if calibrated else ""))
+    if not was_shown:
+        console.print(f"{answer.text or 'No answer could be read.'}\n", markup=False, highlight=False)
+    console.print(f"{answer.confidence:.1%}  {_kind(answer)}")
+    if answer.unparsed:
+        console.print(f"{answer.unparsed} of {len(answer.candidates)} completions named no answer.")
     if answer.probabilities:
         table = Table(show_header=False, box=None)
         for option, probability in sorted(answer.probabilities.items(), key=lambda pair: -pair[1]):
             table.add_row(f"{probability:6.1%}", "█" * round(30 * probability), option)
         console.print(table)
+
+
+def _kind(answer: Answer) -> str:
+    """Return what the confidence of an answer is."""
+    if answer.calibrated_by == "none":
+        return "share of the completions that say so, which no calibrator touched"
+    if answer.calibrated_by != "identity":
+        return f"calibrated probability of being right ({answer.calibrated_by})"
+    if answer.probabilities:
+        return "the model's own probability, not calibrated"
+    return "the model's own probability of exactly this text, which is not the probability of being right"
