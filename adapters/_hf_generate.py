@@ -9,17 +9,18 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from calibwrap.adapters._hf_forward import Engine, Rows, head_rows, keep, to_numpy
+from calibwrap.adapters._hf_forward import BUDGET, Engine, Rows, head_rows, keep
 from calibwrap.adapters._shared import cut_at_stop, hash_texts, with_cut
 from calibwrap.adapters._tokenizer import Reader
 from calibwrap.base import Calibrator, Completion, Sampling
+from calibwrap.errors import InputError
 from calibwrap.scores import TokenScores
 
 NEUTRAL: Mapping[str, Any] = {
@@ -87,10 +88,16 @@ def drawing_logits(logits: Any, steer: Calibrator | None, temperature: float) ->
 
     For a temperature calibrator that is softmax(z / (T_calibrator * T_sampling)): both act, and both are on record.
     """
-    values = logits.double()
-    if steer is not None:
-        values = torch.as_tensor(steer(to_numpy(logits)), device=logits.device)
-    return values if temperature == 0.0 else values / temperature
+    values = logits.double() if steer is None else _calibrated(steer, logits)
+    return values if temperature in (0.0, 1.0) else values / temperature
+
+
+def _calibrated(steer: Calibrator, logits: Any) -> Any:
+    """Return calibrated, unnormalised log-probabilities (N, V); what draws from them divides by their sum anyway."""
+    found = steer.logits(torch.log_softmax(logits.double(), dim=-1).cpu().numpy())
+    if np.isnan(found).any():
+        raise InputError(f"Expected calibrated log-probabilities that are numbers. Got NaN from {steer}.")
+    return torch.as_tensor(np.require(found, requirements="W"), device=logits.device)
 
 
 def draw(logits: Any, uniforms: Sequence[float] | None) -> list[int]:
@@ -133,12 +140,21 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     done: dict[int, list[Completion]] = {}
     for part in _batches(engine, prompts, order, max(1, engine.batch_size // sampling.n)):
-        requests = [Request(prompts[index], random) for index in part for random in randoms[index]]
-        rows = run(engine, reader, requests, sampling, steer)
-        made = [completion_of(reader, ids, scores, sampling, settings, engine) for ids, scores in rows]
-        for place, index in enumerate(part):
-            done[index] = made[place * sampling.n : (place + 1) * sampling.n]
+        done |= {index: [] for index in part}
+        for piece in _pieces(engine, sampling.n):
+            own = replace(sampling, n=len(piece))
+            requests = [Request(prompts[index], randoms[index][number]) for index in part for number in piece]
+            rows = run(engine, reader, requests, own, steer)
+            made = [completion_of(reader, ids, scores, own, settings, engine) for ids, scores in rows]
+            for place, index in enumerate(part):
+                done[index] += made[place * own.n : (place + 1) * own.n]
     return [done[index] for index in range(len(prompts))]
+
+
+def _pieces(engine: Engine, n: int) -> list[range]:
+    """Return the numbers of a prompt's samples that are drawn together: as many as the budget for logits allows."""
+    size = max(1, BUDGET // engine.vocabulary)
+    return [range(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def _batches(engine: Engine, prompts: Sequence[list[int]], order: Sequence[int], size: int) -> Iterator[Sequence[int]]:

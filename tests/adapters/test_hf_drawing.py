@@ -1,5 +1,7 @@
 """Drawing with the Transformers adapter: untruncated, reproducible, and the raw distribution always beside it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from calibwrap.adapters import _hf_generate
 from calibwrap.adapters.hf import Transformers
 from calibwrap.base import Sampling
 from calibwrap.calibrators import Temperature
-from calibwrap.errors import CapabilityError, PromptTooLong
+from calibwrap.errors import CapabilityError, InputError, PromptTooLong
 
 from . import hf_models as models
 
@@ -156,6 +158,42 @@ def test_the_same_prompt_twice_draws_twice_and_fewer_samples_are_the_first_ones(
     first, second = adapter.generate(["A", "A"], Sampling(n=2, max_tokens=8, seed=7))
     assert ids_of(first[0]) != ids_of(second[0])
     assert ids_of(adapter.generate(["A"], Sampling(n=1, max_tokens=8, seed=7))[0][0]) == ids_of(first[0])
+
+
+def test_many_samples_are_drawn_in_pieces_that_fit_the_memory(monkeypatch):
+    adapter = models.adapter("llama")
+    sampling = Sampling(n=7, max_tokens=6, seed=7, top=2)
+    (whole,) = adapter.generate(["A"], sampling)
+    sizes, run = [], _hf_generate.run
+    monkeypatch.setattr(_hf_generate, "BUDGET", 3 * adapter._engine.vocabulary)
+    monkeypatch.setattr(_hf_generate, "run", lambda *rest: sizes.append(len(rest[2])) or run(*rest))
+    (pieces,) = adapter.generate(["A"], sampling)
+    assert sizes == [3, 3, 1]
+    assert [ids_of(one) for one in pieces] == [ids_of(one) for one in whole]
+
+
+def test_the_prompt_is_read_once_for_all_samples():
+    """One pass reads all but its last token; every later pass has one new token in each row."""
+    adapter = models.adapter("llama")
+    shapes = []
+    handle = adapter.model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, args: shapes.append(tuple(args[0].shape))
+    )
+    try:
+        adapter.generate(PROMPTS[:1], Sampling(n=5, max_tokens=4, seed=1))
+    finally:
+        handle.remove()
+    assert shapes == [(1, len(adapter.tokenize(PROMPTS[0])[0]) - 1), *[(5, 1)] * 4]
+
+
+def test_a_calibrator_that_gives_no_number_is_named():
+    @dataclass(frozen=True)
+    class Broken(Temperature):
+        def logits(self, logprobs):
+            return np.full_like(logprobs, np.nan)
+
+    with pytest.raises(InputError, match="NaN from"):
+        models.adapter("llama").generate(["A"], Sampling(max_tokens=1), steer=Broken(2.0, level="token"))
 
 
 def test_a_stop_text_ends_a_row_and_is_not_part_of_it():

@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 
 from calibwrap.adapters.llamacpp import LlamaCpp, logits_processor
 from calibwrap.base import Calibrator, Sampling
-from calibwrap.errors import CapabilityError, ModelError
+from calibwrap.errors import CapabilityError, InputError, ModelError
 
 PROMPT = "The A B"
 
@@ -76,6 +76,16 @@ def test_draws_follow_temperature_times_calibration(logits, temperature):
     steered = first_tokens(adapter, Divided(1.5), temperature=temperature)
     assert fits(steered, softmax(row / (1.5 * temperature))) > 1e-3
     assert fits(steered, softmax(row / temperature)) < 1e-6
+
+
+def test_a_calibrator_that_gives_no_number_is_named(logits):
+    @dataclass(frozen=True)
+    class Lost(Divided):
+        def logits(self, logprobs):
+            return np.full_like(logprobs, np.nan)
+
+    with pytest.raises(InputError, match="NaN from"):
+        logits[0].generate([PROMPT], Sampling(max_tokens=1), Lost())
 
 
 def test_scores_are_raw_whatever_the_settings(logits, tiny):
