@@ -1,9 +1,9 @@
 """First token: how long after asking it is there, beside the runtime's own stream, on the same model and prompt.
 
 Transformers: `TextIteratorStreamer` around `model.generate` in a thread; llama.cpp: `create_completion(stream=True)`;
-servers: the SDK's `completions.create(stream=True)`, asked for log-probabilities too. Greedy, the two in turns, each prompt new to both, so that neither
-finds it in a cache. Also the time of the whole text. `TextIteratorStreamer` waits for whole words, so its first text may
-be a token or two late.
+servers: the SDK's `completions.create(stream=True)`, asked for log-probabilities too. Greedy, the two in turns, each
+prompt new to both, so that neither finds it in a cache. Also the time of the whole text. `TextIteratorStreamer` waits
+for whole words, so its first text may be a token or two late.
 
     python benchmarks/streaming.py [--repeats 20] [--prompt-tokens 256] [--new-tokens 32]
         [--only Transformers ...] [--json FILE]
