@@ -1,6 +1,7 @@
 """Opening a vLLM engine and closing it again, and what it knows of its model beside its settings."""
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def open_engine(target: str, options: Mapping[str, Any]) -> Any:
         MissingExtra: vLLM is not installed.
         ModelError: nothing there, or vLLM could not start; its own error is chained.
     """
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # its log would mix with a command's results
     vllm = need("vllm", feature=FEATURE, extra="vllm")
     if looks_like_path(target) and not Path(target).exists():
         raise ModelError(f"There is no model directory '{target}': give a directory or a hub id.")
@@ -31,10 +33,10 @@ def open_engine(target: str, options: Mapping[str, Any]) -> Any:
     except ImportError:
         raise  # a broken installation says so itself
     except Exception as error:  # vLLM's errors have no base that all its versions share
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        reason = " ".join((str(error).strip() or type(error).__name__).split())[:400].rstrip(".:")
         raise ModelError(
-            f"vLLM could not start with the model '{target}' ({reason}): look at what it logged above, check the "
-            "model's files, the memory that is free and the options."
+            f"vLLM could not start with the model '{target}' ({reason}): check the model's files, the memory that is "
+            "free and the options; what vLLM logged says more."
         ) from error
 
 

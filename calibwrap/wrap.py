@@ -284,12 +284,12 @@ class CalibratedLM:
 
 
 def _default_readout(provides: Provides) -> Readout:
-    """Return the first readout that the backend can give: the options' texts, else letters, else decisions."""
+    """Return the first readout that the backend can give: options' texts, else letters (in a chat), else decisions."""
     if provides.score and provides.plain:
         return Continuation()
     if provides.decides and not provides.labels:
         return find_readout("decision")
-    return find_readout("label" if provides.plain else "label:letter-chat")
+    return find_readout("label:letter-chat" if provides.chat else "label")
 
 
 def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:

@@ -92,8 +92,8 @@ def test_default_readout_is_what_the_backend_can_give() -> None:
     assert CalibratedLM(ToyAdapter()).readout.name == "continuation"
     listing = ToyAdapter(provides=Provides(given_ids=None, tokenize=True))
     assert CalibratedLM(listing).readout.name == "label"
-    chat_only = ToyAdapter(provides=Provides(top=5, token_bytes=True, chat=True, plain=False))
-    assert CalibratedLM(chat_only).readout.label == "label:letter-chat"
+    chats = ToyAdapter(provides=Provides(top=5, token_bytes=True, chat=True))
+    assert CalibratedLM(chats).readout.label == "label:letter-chat"
     assert CalibratedLM(ToyAdapter(provides=Provides(decides=True, plain=False))).readout.name == "decision"
 
 
