@@ -130,6 +130,7 @@ def check_provides_tells_the_truth(probe: AdapterProbe) -> None:
         "tokenize": lambda: adapter.tokenize(prompt, probe.continuations[0]),
         "chat": lambda: adapter.generate([Chat((("user", "Is water wet?"),))], ONE),
         "steers": lambda: adapter.generate([prompt], ONE, Sharpen(2.0)),
+        "streams": lambda: list(adapter.stream(prompt, ONE)),
     }
     for name, trial in trials.items():
         claim = getattr(adapter.provides, name)

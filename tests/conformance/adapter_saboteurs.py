@@ -259,6 +259,9 @@ def denying(**fields):
         def generate(self, prompts, sampling, steer=None):
             return self.able.generate(prompts, sampling, steer)
 
+        def stream(self, prompt, sampling, steer=None, index=0):
+            return self.able.stream(prompt, sampling, steer, index)
+
         def next_token(self, prompts, ids=None, top=None):
             return self.able.next_token(prompts, ids, top)
 
@@ -338,6 +341,7 @@ ADAPTER_SABOTEURS = [
             {"tokenize": False},
             {"chat": False},
             {"steers": False},
+            {"streams": False},
         )
     ),
 ]
