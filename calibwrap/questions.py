@@ -295,7 +295,8 @@ def answers_of(questions: Sequence[Question]) -> list[int]:
         QuestionError: names the questions without an answer.
         InputError: something is no question with options.
     """
-    check_questions(questions)
+    if questions:
+        check_questions(questions)
     unknown = [
         question.id or f"number {index + 1}" for index, question in enumerate(questions) if question.answer is None
     ]
