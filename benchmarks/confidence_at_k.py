@@ -5,7 +5,8 @@ them. So a run that was ended goes on where it stopped, and other decoders cost 
 
 - raw: the model's own label probabilities;
 - temperature: every trace's label probabilities at a temperature fitted on the traces of the other half of the
-  questions, which changes what Confidence@k, the weighted vote and the mean posterior answer;
+  questions, which can change what Confidence@k, the weighted vote and the mean posterior answer (a majority vote reads
+  no probability, so it has no such row);
 - platt: the raw answers, their confidence mapped by Platt scaling fitted on this decoder's answers to the other half.
 
 Both halves are measured, each with what the other one fitted. Intervals are 95 % bootstrap intervals over questions; a
@@ -135,9 +136,9 @@ def draw(plan: Plan, model: str) -> dict[str, dict[str, list[tuple[Completion, .
 
 def temperatures(
     questions: Sequence[Question], drawn: Sequence[Sequence[tuple[Completion, ...]]], halves: np.ndarray
-) -> list[Calibrator]:
-    """Return for each half the temperature fitted on all traces of the other one; identity where none names a label."""
-    fitted: list[Calibrator] = []
+) -> list[cw.Temperature]:
+    """Return for each half the temperature fitted on all traces of the other one."""
+    fitted = []
     for half in (0, 1):
         rows = np.flatnonzero(halves != half)
         asked = [questions[row] for row in rows]
@@ -172,12 +173,14 @@ def by_halves(
 
 def measure_set(
     plan: Plan, questions: Sequence[Question], traces: dict[str, list[tuple[Completion, ...]]]
-) -> dict[tuple[str, str], Points]:
-    """Return the points of every decoder (its name) in every state."""
+) -> tuple[dict[tuple[str, str], Points], list[float]]:
+    """Return the points of every decoder (its name) in every state, and the temperatures of both halves."""
     halves = np.random.default_rng(0).permutation(len(questions)) % 2
     right = [labels_of(question)[question.answer] for question in questions]
     sampled = [of for name, of in traces.items() if name != "greedy"]
-    warm = temperatures(questions, sampled, halves)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)  # a temperature at its bound is printed
+        warm = temperatures(questions, sampled, halves)
     found: dict[tuple[str, str], Points] = {}
     for name in ("greedy", *(f"{kind}@{k}" for k in plan.k for kind in KINDS)):
         decoder, drawn = find_decoder(name), [traces["greedy"]] if name == "greedy" else sampled
@@ -186,12 +189,14 @@ def measure_set(
             warnings.simplefilter("ignore", CalibrationWarning)  # few rows; what comes of it is in the table
             maps = platted(raw, right, halves)
         states = {"raw": [Identity()] * 2, "temperature": warm, "platt": maps}
+        if name.startswith("majority"):
+            del states["temperature"]
         for state, calibrators in states.items():
             answers = [by_halves(decoder, questions, of, calibrators, halves) for of in drawn]
             points = found[name, state] = Points()
             for row, truth in enumerate(right):
                 points.add([of[row] for of in answers], truth)
-    return found
+    return found, [one.value for one in warm]
 
 
 def together(many: Sequence[dict[tuple[str, str], Points]]) -> dict[tuple[str, str], Points]:
@@ -264,11 +269,19 @@ def main() -> None:
         drawn = dict(zip(chosen.models, pool.map(draw, [plan] * len(chosen.models), chosen.models), strict=True))
     for model, by_set in drawn.items():
         asked = {name: load_questions(name, limit=plan.questions, seed=0) for name in plan.sets}
-        found = {name: measure_set(plan, asked[name], traces) for name, traces in by_set.items()}
-        every = {**found, "all sets": together(list(found.values()))}
-        results[model] = {name: table(points, chosen.resamples) for name, points in every.items()}
-        for name, rows in results[model].items():
-            show(f"{model}, {name}, {len(every[name]['greedy', 'raw'].tokens)} questions, {plan.seeds} seeds", rows)
+        measured = {name: measure_set(plan, asked[name], traces) for name, traces in by_set.items()}
+        found = {name: points for name, (points, _) in measured.items()}
+        fitted = {name: warm for name, (_, warm) in measured.items()}
+        every = {**found, "all sets": together(list(found.values()))} if len(found) > 1 else found
+        results[model] = {
+            name: {"temperatures": fitted.get(name, []), "decoders": table(points, chosen.resamples)}
+            for name, points in every.items()
+        }
+        for name, of in results[model].items():
+            asked_in_all = len(every[name]["greedy", "raw"].tokens)
+            warm = ", ".join(f"{value:.2f}" for value in of["temperatures"]) or "those of each set"
+            title = f"{model}, {name}, {asked_in_all} questions, {plan.seeds} seeds; temperatures: {warm}"
+            show(title, of["decoders"])
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
