@@ -184,7 +184,11 @@ class CalibratedLM:
         return self.batch([prompt], decoder)[0]
 
     def stream(self, prompt: Prompt, decoder: Decoder | None = None) -> AnswerStream:
-        """Return the tokens of that answer as they are drawn; `AnswerStream.answer` is the answer in the end."""
+        """Return the tokens of that answer as they are drawn; `AnswerStream.answer` is the answer in the end.
+
+        Raises:
+            CapabilityError: the backend does not stream; and as `batch`.
+        """
         return AnswerStream(self.adapter, self.calibrator, prompt, Greedy() if decoder is None else decoder)
 
     def batch(self, prompts: Sequence[Prompt], decoder: Decoder | None = None) -> list[Answer]:
