@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import calibwrap as cw
-from calibwrap.decoders.named import find_decoder
+from calibwrap.decoders.named import DECODERS, find_decoder
 from calibwrap.errors import CapabilityError, FitError, InputError, JournalError, ProvenanceMismatch, ProvenanceWarning
 from calibwrap.evaluate_traces import TRACES, evaluate_decoder, trace_scores
 from calibwrap.questions import LETTER, LETTER_REASONED, LETTER_REASONED_CHAT, Question
@@ -62,13 +62,15 @@ def test_a_question_draws_the_same_traces_in_any_order_and_company(tmp_path):
     assert len({drawing.seed_of(question.id) for question in QUESTIONS}) == len(QUESTIONS)
 
 
-def test_answers_are_those_of_the_model_asked_directly(tmp_path):
-    result = run(tmp_path)
+@pytest.mark.parametrize("name", [*(f"{kind}@4" for kind in DECODERS), "greedy"])
+def test_answers_are_those_of_the_model_asked_directly(tmp_path, name):
+    decoder = find_decoder(name, **ASK)
+    result = run(tmp_path, decoder, QUESTIONS[:8])
     lm = cw.wrap(ToyAdapter(MODEL))
-    drawing = drawing_of(DECODER, LETTER)
+    drawing = drawing_of(decoder, LETTER)
     for row, question in enumerate(QUESTIONS[:8]):
         labels = labels_of(question)
-        asked = replace(DECODER, labels=labels, seed=drawing.seed_of(question.id))
+        asked = replace(decoder, labels=labels, seed=drawing.seed_of(question.id))
         answer = lm(LETTER.prompt(question, labels), asked)
         assert result.scores["raw"].confidence[row] == pytest.approx(answer.confidence, abs=1e-12)
         assert result.scores["raw"].choice[row] == (labels.index(answer.text) if answer.text else -1)
