@@ -20,6 +20,7 @@ from calibwrap.calibrators import Chain, Identity, Temperature
 from calibwrap.errors import InputError, SavedFileError
 from calibwrap.files import replacing
 from calibwrap.provenance import FitReport
+from calibwrap.saving import FORMAT
 
 NAME = "decision.json"
 """Name of the file in a model's folder."""
@@ -83,7 +84,8 @@ def load_decision(path: str | os.PathLike[str], *, question_type: QuestionType =
 
     Raises:
         InputError: an unknown question type.
-        SavedFileError: no such file, no JSON object, or a temperature that is not a finite number above 0.
+        SavedFileError: no such file, no JSON object, a calibrator that calibwrap saved, or a temperature that is not a
+            finite number above 0.
     """
     path = _file(path)
     _check_type(question_type)
@@ -150,6 +152,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise SavedFileError(f"{path}: not JSON ({error}). Give the {NAME} of a model.") from error
     if not isinstance(content, dict):
         raise SavedFileError(f"{path}: must hold a JSON object. Got {type(content).__name__}.")
+    if content.get("format") == FORMAT:
+        raise SavedFileError(f"{path}: this is a calibwrap calibrator and no {NAME}: use calibwrap.load.")
     return content
 
 

@@ -146,6 +146,15 @@ def test_a_broken_file_is_named_and_left_as_it_is(tmp_path: Path, words: str) ->
     assert path.read_text() == BROKEN[words]
 
 
+def test_a_calibrator_that_calibwrap_saved_is_not_read_as_temperature_one(tmp_path: Path) -> None:
+    path = tmp_path / "api.json"
+    cw.save(cw.Temperature(9.7), path)
+    for use in (lambda: cw.load_decision(path), lambda: cw.save_decision(cw.Temperature(2.0), path)):
+        with pytest.raises(SavedFileError, match=r"a calibwrap calibrator.*calibwrap\.load"):
+            use()
+    assert cw.load(path) == cw.Temperature(9.7)
+
+
 def test_no_file_and_no_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(SavedFileError, match="cannot be read"):
         cw.load_decision(tmp_path)
