@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from calibwrap.calibrators._affine import check_full, checked_ridge, convergence_notes, fit_affine
 from calibwrap.calibrators._bootstrap import temperature_interval
-from calibwrap.calibrators._inputs import FitRows, checked_bounds, fit_rows, today
+from calibwrap.calibrators._inputs import FitRows, check_uncut, checked_bounds, fit_rows, today
 from calibwrap.calibrators._newton import ABSENT, gaps_of, solve, tied_tops
 from calibwrap.calibrators._truncated import ends
 from calibwrap.calibrators.matrix_scaling import MatrixScaling
@@ -97,7 +97,11 @@ def _exists(gaps: Floats, rows: FitRows) -> Bools:
 
 
 def align(pair: Pair, used: Bools, method: str, calibrator: str, settings: Settings) -> Aligned:
-    """Return the calibrator called `calibrator`, fitted on the rows `used`."""
+    """Return the calibrator called `calibrator`, fitted on the rows `used`.
+
+    Raises:
+        CapabilityError: truncated scores, and a calibrator other than a temperature.
+    """
     fits: dict[str, Callable[[Pair, Bools, FitReport, Settings], Aligned]] = {
         "temperature": _temperature,
         "vector": _vector,
@@ -105,6 +109,8 @@ def align(pair: Pair, used: Bools, method: str, calibrator: str, settings: Setti
     }
     if not isinstance(calibrator, str) or calibrator not in fits:
         raise InputError(f"'calibrator' must be 'temperature', 'vector' or 'matrix'. Got {calibrator!r}.")
+    if calibrator != "temperature":  # the reference may be cut off: nobody calibrates it
+        check_uncut(calibrator, pair.sources[0])
     report = FitReport(
         method=method,
         rows=len(used),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibwrap.errors import FitError, InputError
+from calibwrap.errors import CapabilityError, FitError, InputError
 from calibwrap.scores import Bools, Floats, Ints, OptionScores, checked_logits
 
 
@@ -119,6 +119,21 @@ def labelled_rows(rows: FitRows, right: Ints, possible: Bools) -> tuple[Bools, t
     used = rows.usable & possible
     check_some(used, notes)
     return used, notes
+
+
+def check_uncut(method: str, rows: FitRows) -> None:
+    """Return nothing when every row has each option's exact probability.
+
+    Raises:
+        CapabilityError: some were cut off. No bounds of `method` would be honest, so that what is fitted on a backend
+            that cuts lists off could never be used on it.
+    """
+    if rows.scores is not None and not rows.scores.is_exact:
+        raise CapabilityError(
+            f"Method {method!r} needs each option's exact probability, and {int(rows.scores.is_cut.sum())} of "
+            f"{len(rows.scores)} rows were cut off by the backend: use a temperature, or a backend that scores given "
+            "tokens."
+        )
 
 
 def check_some(used: Bools, notes: tuple[str, ...]) -> None:

@@ -56,7 +56,8 @@ def fit_daca(
 
     Args:
         post: (N, K) log-probabilities or logits of the post-trained model (both give the same), -inf where there is no
-            option, or `OptionScores`. Truncated rows are used when their first choice is certain.
+            option, or `OptionScores`. Truncated rows are used when their first choice is certain; in `post` they allow
+            a temperature only.
         pre: The same of the pre-trained model, for the same questions and options in the same order.
         calibrator: "temperature", "vector" or "matrix".
         mask: Whose choice decides agreement for "vector" and "matrix": of `post` as it is ("raw"), or as calibrated
@@ -71,6 +72,7 @@ def fit_daca(
 
     Raises:
         InputError: shapes or existing options differ, NaN, or an unknown `calibrator` or `mask`.
+        CapabilityError: `post` is truncated and `calibrator` is no temperature.
         FitError: the models agree nowhere.
 
     >>> import numpy as np

@@ -77,15 +77,16 @@ def fit_matrix_scaling(
     """Return the weights and biases of greatest likelihood of the right `answers`.
 
     Args:
-        logprobs: (N, K) log-probabilities or logits (both give the same), all finite, or `OptionScores`, of which
-            truncated rows are used when their first choice is certain.
+        logprobs: (N, K) log-probabilities or logits (both give the same), all finite, or `OptionScores`, none of
+            them truncated.
         answers: (N,) index of each row's right option.
         ridge: Weight of half the squared distance from the identity; it settles the directions that the data leave open
             and keeps separable data finite.
 
     Raises:
         InputError: wrong shapes, NaN, a row with fewer than K options, or an answer out of range.
-        FitError: truncation leaves no row to fit.
+        CapabilityError: truncated scores.
+        FitError: every right answer has probability 0.
 
     >>> fitted = fit_matrix_scaling(np.zeros((4, 2)), [0, 0, 0, 1])  # no information but 3 : 1
     >>> np.exp(fitted(np.zeros((1, 2)))).round(3).tolist()

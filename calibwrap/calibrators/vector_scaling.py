@@ -76,14 +76,15 @@ def fit_vector_scaling(
 
     Args:
         logprobs: (N, K) log-probabilities or logits (both give the same), -inf where there is no option, or
-            `OptionScores`, of which truncated rows are used when their first choice is certain.
+            `OptionScores`, none of them truncated.
         answers: (N,) index of each row's right option.
         ridge: Weight of half the squared distance from the identity; it settles the one direction that the data leave
             open (a constant added to all biases) and keeps separable data finite.
 
     Raises:
         InputError: wrong shapes, NaN, or an answer that is no index of an existing option.
-        FitError: truncation leaves no row to fit.
+        CapabilityError: truncated scores.
+        FitError: every right answer has probability 0.
 
     >>> fitted = fit_vector_scaling(np.zeros((4, 2)), [0, 0, 0, 1])  # no information but 3 : 1
     >>> np.exp(fitted(np.zeros((1, 2)))).round(3).tolist()

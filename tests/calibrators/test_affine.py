@@ -1,5 +1,7 @@
 """Vector and matrix scaling: by hand, against scikit-learn's logistic regression, and their refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
@@ -8,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from calibwrap.calibrators import MatrixScaling, VectorScaling, fit_daca, fit_matrix_scaling, fit_vector_scaling
 from calibwrap.calibrators._affine import _cross_entropy
-from calibwrap.errors import FitError, InputError
+from calibwrap.errors import CapabilityError, InputError
 from calibwrap.scores import OptionScores
 
 FITS = {"vector": fit_vector_scaling, "matrix": fit_matrix_scaling}
@@ -123,8 +125,19 @@ def test_wrong_labels_are_named_as_for_temperature(name):
         FITS[name]([[0.0, 1.0]], [2])
     with pytest.raises(InputError, match="row 0, column 0"):
         FITS[name]([[np.nan, 1.0]], [0])
-    with pytest.raises(FitError, match="None of the 1 rows"):
+    with pytest.raises(CapabilityError, match="use a temperature"):
         FITS[name](OptionScores([[0.0, 0.0]], "label", missing=[[True, True]]), [0])
+
+
+@pytest.mark.parametrize("kind", ["vector", "matrix"])
+def test_what_could_not_be_used_on_cut_off_lists_is_not_fitted_on_them(kind):
+    cut = OptionScores.from_rows([[-0.1, -3.0]] * 30, "label")
+    cut = replace(cut, lower=np.exp(cut.logprobs) * 0.9, missing=np.array([[False, True]] * 30))
+    exact = [[0.0, -1.0]] * 30
+    assert fit_daca(cut, exact).value > 0.0
+    with pytest.raises(CapabilityError, match=f"'{kind}' .* 30 of 30 rows were cut off"):
+        fit_daca(cut, exact, kind)
+    assert fit_daca(exact, cut, kind).report.rows_used == 30  # nobody calibrates the reference
 
 
 def test_parameters_are_checked_locked_and_compared():
