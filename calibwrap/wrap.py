@@ -17,6 +17,7 @@ from calibwrap.decoders import FreeText, Greedy, answered, decoder_label
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, exact_match, graded, references_of
 from calibwrap.freetext.fitting import fit_on_answers, free_prompts
+from calibwrap.opening import opened
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
 from calibwrap.readouts import Continuation, find_readout, warn_of_little_mass
@@ -307,7 +308,8 @@ def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
         options: passed to the runtime untouched.
 
     Raises:
-        InputError: a spec without a colon, an unknown runtime, or an object that no adapter knows.
+        InputError: a spec without a colon, an unknown runtime, an object that no adapter knows, or parts and options
+            that are missing or not those of its adapter.
         MissingExtra: the runtime is not installed.
         ModelError: the model could not be opened.
 
@@ -323,7 +325,7 @@ def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
         name, colon, rest = target.partition(":")
         if not colon or not rest:
             raise InputError(f"A spec is RUNTIME:MODEL, such as 'hf:FOLDER' or 'llama-cpp:FILE.gguf'. Got {target!r}.")
-        return CalibratedLM(find_adapter(name).load(rest, *parts, **options))
+        return CalibratedLM(opened(find_adapter(name).load, rest, parts, options, f"a spec of {name!r}"))
     roots = {base.__module__.partition(".")[0] for base in type(target).__mro__}
     known = next((name for root, name in _LOADED.items() if root in roots), None)
     adapter = find_adapter(known) if known else _adapter_that_wraps(roots)
@@ -332,7 +334,7 @@ def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
             f"No adapter knows objects of type {type(target).__module__}.{type(target).__name__}. Known runtimes: "
             f"{', '.join(adapter_names())}."
         )
-    return CalibratedLM(adapter(target, *parts, **options))
+    return CalibratedLM(opened(adapter, target, parts, options, f"a loaded object of {adapter.name!r}"))
 
 
 def adapter_names() -> list[str]:

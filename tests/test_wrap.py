@@ -3,6 +3,7 @@
 import sys
 import warnings
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -119,6 +120,37 @@ def test_unknown_method_readout_runtime_and_object_are_answered_with_names() -> 
         cw.wrap({})
     with pytest.raises(InputError, match="empty"):
         sharp().scores([])
+
+
+class Loaded(ToyAdapter):
+    """A toy around a loaded object, which wants a model's name, as a client of a server does."""
+
+    def __init__(self, target: object, /, *, model: str, top: int = 3) -> None:
+        super().__init__(ToyModel.random(0))
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "says"),
+    [
+        ((), {}, r"'model'.*takes: model=\.\.\. \(needed\), top=\.\.\.\."),
+        ((), {"model": "small", "base_url": "http://localhost"}, "'base_url'"),
+        (("small",), {"model": "small"}, "too many positional"),
+    ],
+)
+def test_wrong_options_of_a_loaded_object_are_answered_with_the_right_ones(
+    monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...], options: dict[str, str], says: str
+) -> None:
+    wrap_module = sys.modules["calibwrap.wrap"]
+    monkeypatch.setattr(wrap_module, "_LOADED", {"fractions": "toy"})
+    monkeypatch.setattr(wrap_module, "find_adapter", lambda name: Loaded)
+    assert cw.wrap(Fraction(1), model="small").adapter.name == "toy"
+    with pytest.raises(InputError, match=says):
+        cw.wrap(Fraction(1), *parts, **options)
+
+
+def test_a_spec_with_a_part_too_many_says_what_it_takes() -> None:
+    with pytest.raises(InputError, match=r"a spec of 'openai'.*base_url"):
+        cw.wrap("openai:small", "http://localhost")
 
 
 @pytest.mark.parametrize("wrong", ["questions.jsonl", [{"prompt": "What?", "options": ["a", "b"]}], None, []])
