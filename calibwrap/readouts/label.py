@@ -80,10 +80,25 @@ class Label(Readout):
             AmbiguousOptions: a label is not one token after its prompt, or two labels share a form or a token.
             InputError: a question has more options than there are labels.
         """
+        for question in questions:
+            self._check_enough(question)
         prompts = [self.template.prompt(question, self.labels) for question in questions]
         labels = [self.labels[: len(question.options)] for question in questions]
         names = [question.id for question in questions]
         return label_scores(adapter, prompts, labels, names, self.template.separator, self.label)
+
+    def _check_enough(self, question: Question) -> None:
+        """Return nothing when every option has a label.
+
+        Raises:
+            InputError: there are more options than labels.
+        """
+        if len(question.options) > len(self.labels):
+            raise InputError(
+                f"Question {question.id or question.prompt!r} has {len(question.options)} options, and readout "
+                f"{self.label!r} names {len(self.labels)} at most: use readout 'continuation', which needs no labels, "
+                "on a backend that scores whole answers, or ask with fewer options."
+            )
 
 
 def label_scores(

@@ -80,7 +80,7 @@ def test_label_refuses_two_labels_with_one_token() -> None:
 
 def test_label_refuses_more_options_than_labels(adapter: ToyAdapter) -> None:
     question = Question("Which?", [f"option {n}" for n in range(27)])
-    with pytest.raises(InputError, match="27 options"):
+    with pytest.raises(InputError, match=r"'Which\?' has 27 options.*use readout 'continuation'"):
         Label().ask(adapter, [question])
 
 
