@@ -58,6 +58,8 @@ def run(
     drawn: Drawn | None = None,
 ) -> None:
     """Evaluate and print the table of figures."""
+    if drawn is not None:
+        find_decoder(drawn.name)  # a wrong name is told before a model is loaded
     questions = source.questions()
     say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
     with ExitStack() as opened, resumable():
