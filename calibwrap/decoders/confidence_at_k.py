@@ -4,6 +4,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from calibwrap.base import Answer, Calibrator
 from calibwrap.decoders.trace import Trace, TraceDecoder, checked_answer, traces_of
 from calibwrap.errors import CapabilityError, InputError
@@ -32,9 +34,9 @@ def least_logprob(trace: Trace) -> float:
 
 def _drawn(trace: Trace) -> Floats:
     values = trace.completion.scores.chosen_logprob
-    if values is None:
+    if values is None or not len(values) or np.isnan(values).any():
         raise CapabilityError(
-            "This score needs the log-probability of each drawn token, and the completion has none: use "
+            "This score needs the log-probability of each drawn token, and the completion lacks some: use "
             "label_confidence, or a backend that reports log-probabilities."
         )
     return values

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from calibwrap.base import Answer, Decoder, Flow, Sampling
 from calibwrap.errors import CapabilityError
 
@@ -34,12 +36,13 @@ class Greedy(Decoder):
             CapabilityError: the completion came without the log-probabilities of its tokens.
         """
         (completion,) = yield self._sampling()
-        if completion.scores.chosen_logprob is None:
+        logprobs = completion.scores.chosen_logprob
+        if logprobs is None or not len(logprobs) or np.isnan(logprobs).any():
             raise CapabilityError(
-                "Greedy needs the log-probability of each drawn token, and the completion has none: use a backend that "
-                "reports log-probabilities."
+                "Greedy needs the log-probability of each drawn token, and the completion lacks some: use a backend "
+                "that reports log-probabilities."
             )
-        confidence = min(1.0, math.exp(float(completion.scores.chosen_logprob.sum())))
+        confidence = min(1.0, math.exp(float(logprobs.sum())))
         return Answer(completion.text, confidence, (confidence, confidence), candidates=(completion,))
 
     def _sampling(self) -> Sampling:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import numpy as np
+
 from calibwrap.base import Completion
 from calibwrap.errors import CapabilityError
 from calibwrap.scores import Floats
@@ -16,10 +18,10 @@ def drawn_logprobs(completion: Completion) -> Floats:
         CapabilityError: the backend did not report them.
     """
     values = completion.scores.chosen_logprob
-    if values is None:
+    if values is None or np.isnan(values).any():
         raise CapabilityError(
-            "The probability of a text needs the log-probability of each drawn token, and the completion has none: use "
-            "SelfConsistency or Stated, or a backend that reports log-probabilities."
+            "The probability of a text needs the log-probability of each drawn token, and the completion lacks some: "
+            "use SelfConsistency or Stated, or a backend that reports log-probabilities."
         )
     return values
 

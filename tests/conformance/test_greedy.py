@@ -50,6 +50,16 @@ def test_bad_settings_are_refused_when_the_decoder_is_made():
         Greedy(max_tokens=0)
 
 
+@pytest.mark.parametrize("values", [[-0.5, np.nan], []])
+def test_a_token_whose_log_probability_is_not_known_is_no_certainty(values):
+    flow = Greedy().flow()
+    next(flow)
+    rows = np.full((len(values), 1), -1.0)
+    scores = TokenScores(rows, np.zeros_like(rows), np.zeros(len(rows)), np.array(values))
+    with pytest.raises(CapabilityError, match="lacks some"):
+        flow.send([Completion("text", scores, "stop")])
+
+
 def test_a_completion_without_log_probabilities_is_refused():
     flow = Greedy().flow()
     next(flow)
