@@ -54,7 +54,7 @@ def picked(weights: NDArray[np.float32], point: float) -> int:
     >>> picked(np.array([1, 0, 3], dtype=np.float32), 0.25)
     2
     """
-    sums = np.cumsum(np.add.reduceat(weights, range(0, len(weights), _BLOCK), dtype=np.float64))
+    sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)), dtype=np.float64)
     target = point * sums[-1]
     block = int(np.searchsorted(sums, target, side="right"))
     part = weights[block * _BLOCK : (block + 1) * _BLOCK]

@@ -31,7 +31,9 @@ def calibrated_logits(calibrator: Calibrator, row: NDArray[np.float32]) -> NDArr
     Raises:
         InputError: the calibrator gives NaN.
     """
-    logits: NDArray[np.float64] = calibrator.logits((row.astype(np.float64) - log_partition(row))[None])[0]
+    logprobs = row.astype(np.float64)
+    logprobs -= log_partition(row)
+    logits: NDArray[np.float64] = calibrator.logits(logprobs[None])[0]
     if np.isnan(logits).any():
         raise InputError(f"Expected calibrated log-probabilities that are numbers. Got NaN from {calibrator}.")
     return logits
