@@ -94,16 +94,32 @@ def _weights(mine: Provenance, theirs: Provenance) -> list[Finding]:
     if not is_same_runtime:
         found.append(("", _reason("runtime", mine.runtime, theirs.runtime)))
     if mine.revision != theirs.revision or not _is_content_hash(mine.revision):
-        for name in ("model", "revision"):
-            one, two = getattr(mine, name), getattr(theirs, name)
-            if one != two:
-                found.append(("model" if is_same_runtime and one and two else "", _reason(name, one, two)))
+        found += _names(mine, theirs)
     if _lora(mine.dtype) != _lora(theirs.dtype):
         found.append(("model", f"LoRA: {_lora(mine.dtype) or 'none'} against {_lora(theirs.dtype) or 'none'}"))
     if mine.dtype != theirs.dtype:
         one, two = _number_format(mine.dtype), _number_format(theirs.dtype)
         aspect = "quantisation" if one and two and one != two else ""
         found.append((aspect, _reason("dtype", mine.dtype, theirs.dtype)))
+    return found
+
+
+def _names(mine: Provenance, theirs: Provenance) -> list[Finding]:
+    """Return what differs about the names and revisions of weights that no content hash stands for.
+
+    A server's revision tells of its build and of the full name behind an alias: another one may have moved the numbers.
+    """
+    found: list[Finding] = []
+    if mine.model != theirs.model:
+        is_known = mine.runtime == theirs.runtime and bool(mine.model and theirs.model)
+        found.append(("model" if is_known else "", _reason("model", mine.model, theirs.model)))
+    if mine.revision != theirs.revision:
+        reason = _reason("revision", mine.revision, theirs.revision)
+        is_known = mine.runtime == theirs.runtime and bool(mine.revision and theirs.revision)
+        if is_known and mine.runtime == "openai" and mine.model == theirs.model:
+            found.append(("", f"{reason}: a changed build may have moved the numbers"))
+        else:
+            found.append(("model" if is_known else "", reason))
     return found
 
 

@@ -31,7 +31,14 @@ SERVER = Provenance("openai", "tiny", "b8967-0123abc", template="the server's ow
         (FOLDER, replace(FOLDER, dtype="bfloat16 attention=sdpa"), "different", "different quantisation"),
         (FOLDER, replace(FOLDER, revision=HASH), "different", "different model"),
         (SERVER, replace(SERVER, model="large"), "different", "different model"),
-        (SERVER, replace(SERVER, revision="b9000-4567def"), "different", "different model"),
+        (
+            SERVER,
+            replace(SERVER, revision="b9000-4567def"),
+            "check",
+            "nothing that is known differs on the same runtime",
+        ),
+        (SERVER, replace(SERVER, model="large", revision="fp_2"), "different", "different model"),
+        (replace(FOLDER, revision="1"), replace(FOLDER, revision="2"), "different", "different model"),
         (QUANTISED, replace(QUANTISED, dtype=f"{QUANTISED.dtype}, lora 1234 x 1.0"), "different", "different model"),
         (FOLDER, replace(FLOAT32_GGUF, tokenizer=WORDS2), "different", "different tokenizer"),
         (FOLDER, replace(FLOAT32_GGUF, template=CHAT2), "different", "different template"),
@@ -57,6 +64,11 @@ def test_reasons_of_a_refusal_name_only_what_decides():
 
 def test_what_a_server_does_not_tell_is_a_reason_to_measure():
     assert f"tokenizer: {WORDS} against not told" in FOLDER.verdict(SERVER).reasons
+
+
+def test_a_changed_build_of_a_server_is_a_reason_to_measure():
+    (reason,) = replace(SERVER, revision="fp_1").verdict(replace(SERVER, revision="fp_2")).reasons
+    assert reason == "revision: fp_1 against fp_2: a changed build may have moved the numbers"
 
 
 words = st.sampled_from(["", "a", "b", "float32", "Q4_1, kv F16/F16", HASH, OTHER_HASH])
