@@ -1,11 +1,12 @@
 """All that a probe of one model on one server has found, and how a person reads it."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from calibwrap.adapters._openai_decisions import Path, decision_body, find_path, most_tokens, read_decided
-from calibwrap.adapters._openai_probe import Send, Shown, echo_fault, examine, prefix_mode, told_of_model
+from calibwrap.adapters._openai_probe import Send, Shown, Told, echo_fault, examine, prefix_mode, told_of_model
 from calibwrap.adapters._openai_replies import Endpoint
 from calibwrap.adapters._openai_requests import Dialect
 from calibwrap.adapters._openai_transport import Rejected, Request
@@ -14,6 +15,8 @@ from calibwrap.questions import Question
 
 Wanted = Literal["auto", "chat", "completions", "responses"]
 NAMES: Mapping[Endpoint, str] = {"chat": "chat completions", "responses": "Responses", "completions": "completions"}
+_SERVERS = {"me": "llama_cpp.server"}
+"""Servers that name themselves badly."""
 _SKY = Question("What is the sky?", ["blue", "green"], context="The sky is blue.")
 
 
@@ -35,15 +38,24 @@ class Findings:
     """Whether the reply then repeats its beginning."""
     decisions: Path | None = None
     """The endpoint that answers questions with probabilities of their options."""
-    owner: str = ""
-    """Who the server says that it is."""
-    context_length: int | None = None
-    """How many tokens fit, where the server tells."""
+    told: Told = field(default_factory=Told)
+    """What the server's list of models says."""
 
     @property
     def shown(self) -> tuple[Shown, ...]:
         """The endpoints that can be used."""
         return tuple(one for one in (self.chat, self.plain) if one is not None)
+
+    @property
+    def other_model(self) -> str:
+        """The model that answers in the place of one that the server does not list; empty when there is no such."""
+        names = {
+            one.alias_of
+            for one in self.shown
+            if one.alias_of in self.told.names
+            and not one.alias_of.startswith(f"{one.dialect.model}-")  # a dated version
+        }
+        return "" if self.told.is_named else ", ".join(sorted(names))
 
     @property
     def top(self) -> int:
@@ -59,7 +71,7 @@ def probe(send: Send, model: str, wanted: Wanted, asked: int, extras: bool, serv
         SemanticsMismatch: what it gives are no log-probabilities.
         ServerError: it offers none of the endpoints, or not this model.
     """
-    owner, context_length = told_of_model(send, model)
+    told = told_of_model(send, model)
     faults: dict[Endpoint, CalibwrapError] = {}
 
     def first_usable(*endpoints: Endpoint) -> Shown | None:
@@ -77,10 +89,10 @@ def probe(send: Send, model: str, wanted: Wanted, asked: int, extras: bool, serv
     plain = first_usable("completions") if wanted in ("auto", "completions") else None
     decisions = _decisions(send, model) if wanted == "auto" else None
     if chat is None and plain is None and decisions is None:
-        raise _nothing(faults, model, server)
-    goes_on, repeats = (False, False) if chat is None else prefix_mode(send, chat, owner)
+        raise _nothing(faults, model, server, told)
+    goes_on, repeats = (False, False) if chat is None else prefix_mode(send, chat, told.owner)
     echo = "completions cannot be used" if plain is None else echo_fault(send, plain, server)
-    return Findings(chat, plain, faults, echo, goes_on, repeats, decisions, owner, context_length)
+    return Findings(chat, plain, faults, echo, goes_on, repeats, decisions, told)
 
 
 def _decisions(send: Send, model: str) -> Path | None:
@@ -100,17 +112,34 @@ def _decisions(send: Send, model: str) -> Path | None:
         return None
 
 
-def _nothing(faults: Mapping[Endpoint, CalibwrapError], model: str, server: str) -> CalibwrapError:
+def _nothing(faults: Mapping[Endpoint, CalibwrapError], model: str, server: str, told: Told) -> CalibwrapError:
     """Return the error that says why no endpoint can be used: the most telling one."""
     for kind in (SemanticsMismatch, LogprobsUnavailable):
         for fault in faults.values():
             if isinstance(fault, kind):
                 return fault
-    reasons = "; ".join(f"{NAMES[endpoint]}: {fault}" for endpoint, fault in faults.items())
+    if not told.is_named:
+        return ServerError(f"{server} has no model {model!r}. It lists: {listed(told.names)}.")
+    by_reason: dict[str, list[str]] = {}
+    for endpoint, fault in faults.items():
+        by_reason.setdefault(str(fault).rstrip("."), []).append(NAMES[endpoint])
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+    if not told.names and all(isinstance(fault, Rejected) and fault.status == 404 for fault in faults.values()):
+        reasons += ". No list of models is there either: 'base_url' usually ends in /v1"
     return ServerError(
         f"{server} offers no endpoint for the model {model!r}. {reasons}. Check the model's name and 'base_url'; a "
         "model that was retired needs another one, and a calibrator fitted for that."
     )
+
+
+def listed(names: tuple[str, ...], most: int = 10) -> str:
+    """Return names for people, the first `most` of them.
+
+    >>> listed(("a", "b", "c"), most=2)
+    'a, b and 1 more'
+    """
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def described(findings: Findings) -> dict[str, str]:
@@ -120,7 +149,9 @@ def described(findings: Findings) -> dict[str, str]:
     return {
         "Endpoints": ", ".join(usable.values()) or "none with log-probabilities",
         "Not usable": "; ".join(not_usable) or "none of those asked",
-        "Server": findings.owner or "does not say what it is",
+        "Not asked": _not_asked(findings),
+        "Model": _model(findings),
+        "Server": _SERVERS.get(findings.told.owner, findings.told.owner) or "does not say what it is",
         "Log-probabilities": _each(findings, lambda one: f"there, the {one.top} most probable tokens"),
         "Sampling temperature": _each(findings, _temperature),
         "Token ids": _each(findings, lambda one: "listed" if one.ids else "not listed; tokens are told apart by text"),
@@ -132,9 +163,25 @@ def described(findings: Findings) -> dict[str, str]:
         "Beginning of an answer": "gone on with" if findings.goes_on else "cannot be given",
         "Continuations": "scored, checked against an answer" if not findings.echo else f"not scored: {findings.echo}",
         "Decision endpoint": findings.decisions or "none",
-        "Context length": str(findings.context_length or "not told"),
-        "Version": _each(findings, lambda one: one.fingerprint or "not told"),
+        "Context length": str(findings.told.context_length or "not told"),
+        "Version": _each(findings, lambda one: one.version or "not told"),
     }
+
+
+def _not_asked(findings: Findings) -> str:
+    """Return the endpoints that there was no need to ask."""
+    asked = {*findings.faults, *(one.dialect.endpoint for one in findings.shown)}
+    left = ", ".join(NAMES[endpoint] for endpoint in NAMES if endpoint not in asked)
+    if left == NAMES["responses"] and findings.chat is not None:
+        return f"{left}, since {NAMES['chat']} give log-probabilities"
+    return left or "none"
+
+
+def _model(findings: Findings) -> str:
+    if findings.told.is_named:
+        return "listed by the server" if findings.told.names else "the server lists no models"
+    answers = f"; {findings.other_model!r} answers in its place" if findings.other_model else ""
+    return f"not among those that the server lists ({listed(findings.told.names)}){answers}"
 
 
 def _each(findings: Findings, say: Callable[[Shown], str]) -> str:
@@ -160,5 +207,14 @@ def _thoughts(one: Shown) -> str:
 
 
 def _brief(fault: CalibwrapError) -> str:
-    text = str(fault)
-    return text if len(text) <= 160 else text[:157] + "..."
+    """Return the sentences of an error that fit a line or two; the first one in any case.
+
+    >>> _brief(ServerError("It is gone. " + "Much more is to be said of that. " * 9))
+    'It is gone. Much more is to be said of that. Much more is to be said of that. Much more is to be said of that.'
+    """
+    first, *others = re.split(r"(?<=[.:;]) ", str(fault).strip())
+    for sentence in others:
+        if len(first) + len(sentence) > 130:
+            break
+        first += f" {sentence}"
+    return first.rstrip(":;")

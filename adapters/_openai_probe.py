@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calibwrap.adapters._openai_replies import Choice, Position, first_position, held_back, read_choices
+from calibwrap.adapters._openai_replies import Choice, Position, first_position, read_choices, to_draw_again
 from calibwrap.adapters._openai_requests import (
     LIST_LENGTHS,
     PATHS,
@@ -33,7 +33,7 @@ Semantics = Literal["raw", "follows the sampling temperature", "cannot be told"]
 PROMPT = "Which is larger, the sun or the moon? Answer with one word. Answer:"
 COOL, WARM = 0.5, 1.5
 DRAWS = 9
-"""How often a token is drawn until one is whole; the chance of a part of a character each time is small."""
+"""How often a token is drawn until one comes with its list, at most: no part of a character, and no end."""
 THOUGHTS = ("<think", "<|channel", "<|thinking", "[THINK]", "<reasoning")
 """How answers begin that are thoughts first."""
 
@@ -59,8 +59,21 @@ class Shown:
     """Whether another temperature than 1 is accepted."""
     prompt_tokens: int
     """What the server counted for the probe's prompt; 0 when it does not say."""
-    fingerprint: str
-    """`system_fingerprint`, and the model's own name where it is another than the one asked for."""
+    alias_of: str = ""
+    """The model's name in the reply where it is another than the one asked for."""
+    system_fingerprint: str = ""
+    """The server's word for its version, or for that of the model."""
+
+    @property
+    def revision(self) -> str:
+        """What tells of the model: its full name, and a fingerprint of OpenAI's form; others name a server's build."""
+        told = self.system_fingerprint if self.system_fingerprint.startswith("fp_") else ""
+        return " ".join(filter(None, (self.alias_of, told)))
+
+    @property
+    def version(self) -> str:
+        """All that the server tells of versions, for people."""
+        return " ".join(filter(None, (self.alias_of, self.system_fingerprint)))
 
 
 def settle(send: Send, dialect: Dialect, prompt: Prompt, draw: Draw, cacheable: bool = True) -> tuple[Reply, Dialect]:
@@ -81,10 +94,10 @@ def settle(send: Send, dialect: Dialect, prompt: Prompt, draw: Draw, cacheable: 
 
 
 def measured(send: Send, dialect: Dialect, draw: Draw) -> tuple[Reply, Dialect]:
-    """Return the reply to the probe's prompt, from another draw where the server held the first one back."""
+    """Return the reply to the probe's prompt, from another draw where the first one shows nothing."""
     reply, dialect = settle(send, dialect, PROMPT, draw)
     for seed in range(1, DRAWS):
-        if not held_back(read_choices(dialect.endpoint, reply.body)):
+        if not to_draw_again(read_choices(dialect.endpoint, reply.body)):
             break
         reply, dialect = settle(send, dialect, PROMPT, replace(draw, seed=seed))
     return reply, dialect
@@ -93,7 +106,7 @@ def measured(send: Send, dialect: Dialect, draw: Draw) -> tuple[Reply, Dialect]:
 def explained(refusal: Rejected, server: str) -> CalibwrapError:
     """Return the error that says what a refusal means, and what to change."""
     if too_long(refusal.message):
-        return PromptTooLong(f"A prompt does not fit the context of {server}: {refusal.message} Shorten it.")
+        return PromptTooLong(f"A prompt does not fit the context of {server}: {refusal.message.rstrip('. ')}. Shorten it.")
     if names_logprobs(f"{refusal.param} {refusal.message}"):
         return LogprobsUnavailable(
             f"{server} refuses log-probabilities ({refusal.status}: {refusal.message}). It is no matter of the key: "
@@ -138,7 +151,6 @@ def _shown(dialect: Dialect, positions: list[Position], free: bool, body: Mappin
     entries = [entry for row in rows for entry in row.entries]
     spread = relative_spread(*rows) if free else float("nan")
     named = str(body.get("model") or "")
-    told = (named if named != dialect.model else "", str(body.get("system_fingerprint") or ""))
     usage = body.get("usage") or {}
     return Shown(
         dialect=dialect,
@@ -150,7 +162,8 @@ def _shown(dialect: Dialect, positions: list[Position], free: bool, body: Mappin
         mass=max(sum(float(np.exp(entry.logprob or 0.0)) for entry in row.entries) for row in rows),
         free_temperature=free,
         prompt_tokens=int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0),
-        fingerprint=" ".join(filter(None, told)),
+        alias_of=named if named != dialect.model else "",
+        system_fingerprint=str(body.get("system_fingerprint") or ""),
     )
 
 
@@ -208,8 +221,7 @@ def echo_fault(send: Send, shown: Shown, server: str) -> str:
     for entry in plain[:3]:
         text = PROMPT + entry.text
         try:
-            reply, _ = settle(send, shown.dialect, text, Draw(top=1, echo=True))
-            (choice,) = read_choices("completions", reply.body)
+            choice = _echoed(send, shown.dialect, text, entry.text)
         except (ServerError, ValueError) as error:
             return f"refused ({error})"
         positions = choice.positions or ()
@@ -225,6 +237,16 @@ def echo_fault(send: Send, shown: Shown, server: str) -> str:
             return ""
         return f"values are at the wrong place ({entry.text!r} has {value}, and {entry.logprob:.4f} as an answer)"
     return fault
+
+
+def _echoed(send: Send, dialect: Dialect, text: str, last: str) -> Choice:
+    """Return a prompt as it comes back with a token after it, from another draw where an end token was kept back."""
+    for seed in range(1, DRAWS):
+        reply, _ = settle(send, dialect, text, Draw(top=1, echo=True, seed=seed))
+        (choice,) = read_choices("completions", reply.body)
+        if choice.finish != "stop" or not choice.positions or choice.positions[-1].drawn.text != last:
+            break
+    return choice
 
 
 def prefix_mode(send: Send, shown: Shown, owner: str) -> tuple[bool, bool]:
@@ -247,14 +269,29 @@ def prefix_mode(send: Send, shown: Shown, owner: str) -> tuple[bool, bool]:
     return goes_on, choice.text.startswith(prompt.prefix) and choice.text != drawn
 
 
-def told_of_model(send: Send, model: str) -> tuple[str, int | None]:
-    """Return who serves the model (vLLM: "vllm", llama-server: "llamacpp") and its context length, where told."""
+@dataclass(frozen=True)
+class Told:
+    """What a server's list of models says."""
+
+    owner: str = ""
+    """Who serves the model: vLLM says "vllm", llama-server "llamacpp"."""
+    context_length: int | None = None
+    names: tuple[str, ...] = ()
+    """All models that are listed, by id; empty when there is no list."""
+    is_named: bool = True
+    """Whether the model is among them, or there is no list to tell."""
+
+
+def told_of_model(send: Send, model: str) -> Told:
+    """Return what the server's list of models says of `model`; nothing when there is no list."""
     try:
         listed = send(Request("/models", {}, tokens=0, method="GET")).body.get("data")
     except Rejected:
-        return "", None
+        return Told()
     entries = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
     entry = next((one for one in entries if model in (one.get("id"), *(one.get("aliases") or ()))), None)
     entry = entries[0] if entry is None and len(entries) == 1 else entry or {}
     length = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx")
-    return str(entry.get("owned_by") or ""), length if isinstance(length, int) else None
+    names = tuple(str(one["id"]) for one in entries if one.get("id"))
+    is_named = not names or any(model in (one.get("id"), *(one.get("aliases") or ())) for one in entries)
+    return Told(str(entry.get("owned_by") or ""), length if isinstance(length, int) else None, names, is_named)

@@ -77,9 +77,17 @@ def read_choices(endpoint: Endpoint, body: Mapping[str, Any]) -> list[Choice]:
         return [read(choice) for choice in sorted(body["choices"], key=lambda choice: choice.get("index") or 0)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ServerError(
-            f"Expected a reply of the {endpoint} kind. Got one with {sorted(body)}, which breaks at {error!r}: is "
-            "'base_url' that of an OpenAI-compatible server, usually ending in /v1?"
+            f"Expected a reply of the {endpoint} kind. {_misfit(endpoint, body, error)} Check "
+            "'base_url': it usually ends in /v1."
         ) from error
+
+
+def _misfit(endpoint: Endpoint, body: Mapping[str, Any], error: Exception) -> str:
+    """Return what a reply lacks: its main field, or something inside."""
+    main = "output" if endpoint == "responses" else "choices"
+    if main not in body:
+        return f"Got one without '{main}': another kind of answer, as servers give at other addresses."
+    return f"Got one whose '{main}' cannot be read ({type(error).__name__}: {error})."
 
 
 def _chat_choice(choice: Mapping[str, Any]) -> Choice:
@@ -182,6 +190,23 @@ def held_back(choices: Sequence[Choice]) -> bool:
     return bool(choices) and not choices[0].positions and _REPLACED in choices[0].text
 
 
+def ended_at_once(choices: Sequence[Choice]) -> bool:
+    """Return whether the one drawn token is an end token that the server tells nothing of.
+
+    llama_cpp.server does so; another draw brings a token with its list.
+    """
+    return (
+        bool(choices)
+        and (choices[0].text, choices[0].finish, choices[0].thoughts) == ("", "stop", "")
+        and (not choices[0].positions)
+    )
+
+
+def to_draw_again(choices: Sequence[Choice]) -> bool:
+    """Return whether another draw may bring the log-probabilities that this one lacks."""
+    return held_back(choices) or ended_at_once(choices)
+
+
 def first_position(choices: Sequence[Choice], server: str) -> Position:
     """Return the first position of the first completion.
 
@@ -200,6 +225,12 @@ def first_position(choices: Sequence[Choice], server: str) -> Position:
             f"thoughts (they begin {choice.thoughts[:40]!r}). Switch thinking off at the server, or use a model that "
             "answers at once."
         )
+    if ended_at_once(choices):
+        raise LogprobsUnavailable(
+            f"The model at {server} ended its answer at once, in one draw after the other, and the server tells no "
+            "log-probabilities then. Use a prompt or template that it goes on after, or a server that tells them of "
+            "end tokens (vLLM, llama-server)."
+        )
     if choice.positions is None:
         raise LogprobsUnavailable(
             f"{server} answered without log-probabilities, though they were asked for, and without saying why. Not "
@@ -207,7 +238,8 @@ def first_position(choices: Sequence[Choice], server: str) -> Position:
         )
     if not choice.positions or not choice.positions[0].listed:
         raise LogprobsUnavailable(
-            f"{server} sent an empty list of log-probabilities (the text was {choice.text!r}). If the model spends its "
-            "tokens on thoughts, switch thinking off; if the server decodes speculatively, switch that off."
+            f"{server} answered {choice.text!r} with an empty list of log-probabilities, though they were asked for: "
+            "it gives none at this endpoint, or decodes speculatively (switch that off), or the model spends its "
+            "tokens on thoughts (switch thinking off). Try another 'endpoint', such as 'chat' or 'completions'."
         )
     return choice.positions[0]

@@ -54,6 +54,8 @@ class Dialect:
     """Settings that the server refused, and that are left out."""
     thinking_off: bool = False
     """Whether thoughts before the answer are switched off."""
+    switched_on: bool = False
+    """Whether Responses are also asked for log-probabilities as chat completions are, as llama-server wants it."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ def request_body(dialect: Dialect, prompt: Prompt, draw: Draw) -> dict[str, Any]
     if dialect.endpoint == "responses":
         body |= {"max_output_tokens": max(LEAST_OUTPUT, draw.max_tokens), "top_logprobs": top, "top_p": 1.0}
         body |= {"include": ["message.output_text.logprobs"], "store": False, "stream": False}
+        if dialect.switched_on:
+            body["logprobs"] = True
         if dialect.thinking_off:
             body["reasoning"] = {"effort": "none"}
         return _without_refused(dialect, body)
@@ -180,6 +184,8 @@ def adapted(dialect: Dialect, body: Mapping[str, Any], parameter: str | None, me
         return replace(dialect, length_name=other, refused=dialect.refused | {dialect.length_name})
     if not names_logprobs(told):
         return None
+    if dialect.endpoint == "responses" and "requires logprobs" in message:
+        return None if dialect.switched_on else replace(dialect, switched_on=True)
     if not dialect.thinking_off and dialect.endpoint != "completions" and "reasoning" in message.lower():
         return replace(dialect, thinking_off=True)
     shorter = [length for length in LIST_LENGTHS if length < dialect.asked]

@@ -19,7 +19,7 @@ from calibwrap.adapters._openai_drawing import Drawer
 from calibwrap.adapters._openai_echo import Echo
 from calibwrap.adapters._openai_findings import Findings, Wanted, described, probe
 from calibwrap.adapters._openai_probe import DRAWS, Shown
-from calibwrap.adapters._openai_replies import Choice, first_position, held_back, read_choices
+from calibwrap.adapters._openai_replies import Choice, first_position, read_choices, to_draw_again
 from calibwrap.adapters._openai_requests import Draw
 from calibwrap.adapters._openai_scores import TokenNumbers, sorted_row, token_scores
 from calibwrap.adapters._openai_sse import StreamingTransport
@@ -128,7 +128,15 @@ class OpenAI(Adapter):
             if key not in _PROBED:
                 asked = (self.model, self._endpoint, self._asked, self._extras)
                 _PROBED[key] = probe(lambda request: self._transport.send([request])[0], *asked, self._server)
-        return _PROBED[key]
+        found = _PROBED[key]
+        if found.other_model:
+            warnings.warn(
+                f"{self._server} lists no model {self.model!r}, and {found.other_model!r} answers in its place: a "
+                "calibrator would be kept under the wrong name. Use the name that the server lists.",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+        return found
 
     @cached_property
     def provides(self) -> Provides:  # type: ignore[override]  # found out by asking, at first use
@@ -142,7 +150,7 @@ class OpenAI(Adapter):
             plain=found.plain is not None,
             chat=found.chat is not None,
             streams=any(one.dialect.endpoint != "responses" for one in found.shown),
-            context_length=self._context_length or found.context_length,
+            context_length=self._context_length or found.told.context_length,
             batch_size=4 * self._concurrency,
         )
 
@@ -279,15 +287,16 @@ class OpenAI(Adapter):
         """Return model name, version and semantics as the probe has shown them.
 
         The server's address is not part of it: one model on two servers is one model, and an address is nobody's
-        business in a file that is passed on. `revision` is what the server tells: `system_fingerprint`, and the model's
-        full name where it answers under another than the one asked for.
+        business in a file that is passed on. `revision` is what the server tells of the model: its full name where it
+        answers under another than the one asked for, and `system_fingerprint` where it has OpenAI's form ("fp_...");
+        other servers write their own build there, which is no part of a model.
         """
         shown = self.findings.shown
         raw = all(one.semantics != "follows the sampling temperature" for one in shown)
         return Provenance(
             runtime=self.name,
             model=self.model,
-            revision=" ".join(dict.fromkeys(one.fingerprint for one in shown if one.fingerprint)),
+            revision=" ".join(dict.fromkeys(one.revision for one in shown if one.revision)),
             template="the server's own" if self.findings.chat else "",
             semantics="raw" if raw else "raw at temperature 1 only",
         )
@@ -319,14 +328,14 @@ class OpenAI(Adapter):
             )
 
     def _measured(self, prompts: Sequence[Prompt]) -> list[list[Choice]]:
-        """Return the answers of one token; those that were held back are drawn again."""
+        """Return the answers of one token; those that show nothing are drawn again."""
         found: dict[int, list[Choice]] = {}
         missing: list[int] = list(range(len(prompts)))
         for seed in (None, *range(1, DRAWS)):
             replies = self._asker.ask([(prompts[index], Draw(seed=seed)) for index in missing])
             for index, reply in zip(missing, replies, strict=True):
                 found[index] = read_choices(self._asker.dialect(prompts[index]).endpoint, reply.body)
-            missing = [index for index in missing if held_back(found[index])]
+            missing = [index for index in missing if to_draw_again(found[index])]
         return [found[index] for index in range(len(prompts))]
 
     def _checked_top(self, top: int | None, least: int) -> int:

@@ -14,6 +14,7 @@ from calibwrap.adapters.openai_api import OpenAI
 from calibwrap.base import Sampling
 from calibwrap.capabilities import Provides
 from calibwrap.errors import (
+    CalibrationWarning,
     CapabilityError,
     InputError,
     LogprobsUnavailable,
@@ -272,6 +273,87 @@ def test_o9_the_fingerprint_names_the_version(serve):
     assert adapter.fingerprint() == adapter.fingerprint()
 
 
+def test_o9_a_server_build_is_shown_and_is_no_part_of_the_model(serve):
+    _, adapter = serve(Model(fingerprint="b0-unknown"))
+    assert adapter.fingerprint().revision == ""
+    assert adapter.probe()["Version"] == "b0-unknown"
+
+
+def ending_first(model, ends):
+    """Return a reply function whose draws end at once where `ends(body)`, as llama_cpp.server shows that."""
+
+    def reply(path, body):
+        found = model.reply(path, body)
+        if path == "/models" or not ends(body):
+            return found
+        (choice,) = found["choices"]
+        choice["finish_reason"] = "stop"
+        if path == "/completions":
+            empty = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+            return {**found, "choices": [{**choice, "text": "", "logprobs": empty}]}
+        message = {"role": "assistant", "content": ""}
+        return {**found, "choices": [{**choice, "message": message, "logprobs": {"content": []}}]}
+
+    return reply
+
+
+def test_an_answer_that_ends_at_once_is_drawn_again(serve):
+    model = Model(endpoints=("/chat/completions", "/completions", "/models"))
+    _, adapter = serve(reply=ending_first(model, lambda body: body.get("seed") in (None, 1)))
+    assert (adapter.provides.chat, adapter.provides.plain) == (True, True)
+    (found,) = adapter.next_token(["Hello"], top=4)
+    np.testing.assert_allclose(found.logprobs[0], np.sort(logprobs("Hello"))[::-1][:4], rtol=1e-6)
+
+
+def test_a_model_that_always_ends_at_once_is_told_why(serve):
+    model = Model(endpoints=("/chat/completions", "/completions", "/models"))
+    _, adapter = serve(reply=ending_first(model, lambda body: True))
+    with pytest.raises(LogprobsUnavailable, match="ended its answer at once") as caught:
+        _ = adapter.provides
+    assert "thoughts" not in str(caught.value)
+
+
+def test_a_model_that_another_one_stands_in_for_is_warned_of(serve):
+    _, adapter = serve(Model(serves="large"), name="nope")
+    with pytest.warns(CalibrationWarning, match=r"lists no model 'nope', and 'large' answers in its place"):
+        findings = adapter.probe()
+    assert findings["Model"] == "not among those that the server lists (large); 'large' answers in its place"
+
+
+def test_an_alias_that_is_listed_is_no_stand_in(serve):
+    def reply(path, body):
+        listed = {"data": [{"id": "m-2026-01-01"}, {"id": "m"}]}
+        return listed if path == "/models" else Model(serves="m-2026-01-01").reply(path, body)
+
+    _, adapter = serve(reply=reply)
+    assert adapter.probe()["Model"] == "listed by the server"
+
+
+def test_o10_a_wrong_name_is_answered_with_the_right_ones(serve):
+    def reply(path, body):
+        if path == "/models":
+            return {"data": [{"id": "small"}, {"id": "large"}]}
+        raise BadRequest(*refused("model", "The model `old` does not exist.", 404))
+
+    _, adapter = serve(reply=reply, name="old")
+    with pytest.raises(ServerError, match=r"has no model 'old'\. It lists: small, large\.$"):
+        _ = adapter.provides
+
+
+def test_an_address_without_v1_is_guessed_and_said_once(serve):
+    _, adapter = serve(Model(endpoints=()))
+    with pytest.raises(ServerError, match=r"'base_url' usually ends in /v1") as caught:
+        _ = adapter.provides
+    assert ".." not in str(caught.value)
+
+
+def test_another_kind_of_reply_is_told_without_internals(serve):
+    _, adapter = serve(reply=lambda path, body: {"content": "x", "tokens": []})
+    with pytest.raises(ServerError, match=r"without 'choices'.*usually ends in /v1") as caught:
+        _ = adapter.provides
+    assert "KeyError" not in str(caught.value)
+
+
 def test_o10_a_model_that_is_gone_is_named(serve):
     def reply(path, body):
         raise BadRequest(*refused("model", "The model `old` does not exist.", 404))
@@ -323,6 +405,23 @@ def test_o12_responses_where_chat_has_no_logprobs(serve):
     assert server.seen[-1].body["include"] == ["message.output_text.logprobs"]
     ((completion,),) = adapter.generate([HELLO], Sampling(max_tokens=3))
     assert (len(completion.scores), completion.finish) == (3, "length")
+
+
+def test_o12_responses_that_want_log_probabilities_switched_on(serve):
+    def reply(path, body):
+        if path == "/responses" and not body.get("logprobs"):
+            raise BadRequest(*refused(None, "top_logprobs requires logprobs to be set to true", 400))
+        return Model(endpoints=("/responses",)).reply(path, body)
+
+    server, adapter = serve(reply=reply, endpoint="responses")
+    assert adapter.provides.top == 20
+    assert server.seen[-1].body["logprobs"] is True
+
+
+def test_o12_responses_that_nobody_asked_are_named(serve):
+    _, adapter = serve()
+    assert adapter.probe()["Not asked"] == "Responses, since chat completions give log-probabilities"
+    assert adapter.probe()["Not usable"] == "none of those asked"
 
 
 def test_o12_responses_without_their_logprobs_are_refused(serve):

@@ -86,7 +86,7 @@ def test_the_probe_sees_each_server_for_what_it_is(api):
     wanted = {
         "vllm": ("vllm", "gone on with", "scored, checked against an answer", "512"),
         "llama-server": ("llamacpp", "gone on with", "not scored", "512"),
-        "llama_cpp.server": ("me", "cannot be given", "not scored", "not told"),
+        "llama_cpp.server": ("llama_cpp.server", "cannot be given", "not scored", "not told"),
     }[api.kind]
     names = ("Server", "Beginning of an answer", "Continuations", "Context length")
     assert all(found[name].startswith(value) for name, value in zip(names, wanted, strict=True)), found
