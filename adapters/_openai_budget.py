@@ -2,8 +2,9 @@
 
 import threading
 
+from calibwrap.adapters._openai_settings import check_whole
 from calibwrap.adapters._openai_workers import Stopped
-from calibwrap.errors import BudgetExceeded, InputError
+from calibwrap.errors import BudgetExceeded
 
 _LOOK_SECONDS = 0.05
 """How often one who waits for others to settle looks whether the run was stopped."""
@@ -32,11 +33,10 @@ class Budget:
             max_tokens: most tokens, prompts and answers together; None for no limit.
 
         Raises:
-            InputError: a limit is negative.
+            InputError: a limit is negative, or no whole number.
         """
-        for name, limit in (("max_requests", max_requests), ("max_tokens", max_tokens)):
-            if limit is not None and limit < 0:
-                raise InputError(f"'{name}' must be at least 0, or None for no limit. Got {limit}.")
+        check_whole("max_requests", max_requests, least=0, optional=True)
+        check_whole("max_tokens", max_tokens, least=0, optional=True)
         self.requests = 0
         self.tokens = 0
         self._max_requests = max_requests
@@ -57,7 +57,7 @@ class Budget:
         """
         with self._changed:
             while not self._fits(tokens):
-                if not self._open or self._no_request_left():
+                if not self._open or self._no_request_left() or self._no_token_left():
                     raise BudgetExceeded(self._sentence(tokens))
                 self._changed.wait(_LOOK_SECONDS)
                 if stop is not None and stop.is_set():
@@ -77,8 +77,11 @@ class Budget:
     def _no_request_left(self) -> bool:
         return self._max_requests is not None and self.requests >= self._max_requests
 
+    def _no_token_left(self) -> bool:
+        return self._max_tokens is not None and self.tokens >= self._max_tokens
+
     def _fits(self, tokens: int) -> bool:
-        if self._no_request_left():
+        if self._no_request_left() or self._no_token_left():
             return False
         return self._max_tokens is None or self.tokens + self._reserved + tokens <= self._max_tokens
 
@@ -87,6 +90,11 @@ class Budget:
             return (
                 f"The budget of max_requests={self._max_requests} is used up: {self.requests} requests were sent "
                 f"(repeated ones count), {self.tokens} tokens spent; the next one was not sent."
+            )
+        if self._no_token_left():
+            return (
+                f"The budget of max_tokens={self._max_tokens} is used up: {self.tokens} tokens were spent in "
+                f"{self.requests} requests; the next one was not sent."
             )
         return (
             f"The next request may cost {tokens} tokens, and {self.tokens} of max_tokens={self._max_tokens} are spent "

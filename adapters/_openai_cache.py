@@ -245,7 +245,11 @@ class Cache:
 
     def _kept(self) -> str:
         count = len(self._unsaved)
-        return f" {count} answers that came are held in memory until then." if count else ""
+        if not count:
+            return ""
+        return (
+            f" {'1 answer that came is' if count == 1 else f'{count} answers that came are'} held in memory until then."
+        )
 
 
 def request_text(method: str, path: str, body: object) -> str:

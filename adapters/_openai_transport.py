@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibwrap.adapters._openai_budget import Budget
 from calibwrap.adapters._openai_cache import Cache, Entry, request_text
+from calibwrap.adapters._openai_client import check_client
 from calibwrap.adapters._openai_failures import (
     LONGEST_WAIT_SECONDS,
     Failure,
@@ -28,8 +29,9 @@ from calibwrap.adapters._openai_failures import (
     not_an_object,
 )
 from calibwrap.adapters._openai_secrets import Redactor, public_url
+from calibwrap.adapters._openai_settings import check_cache, check_whole
 from calibwrap.adapters._openai_workers import Stopped, Workers
-from calibwrap.errors import BudgetExceeded, CalibrationWarning, InputError, ServerError, need
+from calibwrap.errors import BudgetExceeded, CalibrationWarning, InputError, ModelError, ServerError
 
 if TYPE_CHECKING:
     import openai
@@ -114,19 +116,18 @@ class Transport:
             JournalError: the cache cannot be opened.
             MissingExtra: the SDK is not installed.
         """
-        _check_client(client)
-        if max_concurrency < 1 or max_retries < 0:
-            raise InputError(
-                "'max_concurrency' must be at least 1 and 'max_retries' at least 0. "
-                f"Got {max_concurrency} and {max_retries}."
-            )
+        check_client(client)
+        check_whole("max_concurrency", max_concurrency, least=1)
+        check_whole("max_retries", max_retries, least=0)
+        check_cache(cache)
         self._client = client
+        self._closed = False
         self._url = public_url(str(client.base_url))
         self._redact = Redactor(client)
         self._max_retries = max_retries
+        self._budget = Budget(max_requests, max_tokens)
         self._keeps = cache is not None
         self._cache = Cache(cache)
-        self._budget = Budget(max_requests, max_tokens)
         self._workers = Workers(max_concurrency)
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("retries", "cached", "prompt_tokens", "completion_tokens"), 0)
@@ -148,6 +149,7 @@ class Transport:
                 two minutes.
             BudgetExceeded: the next request would go over the budget; it was not sent.
             JournalError: the cache cannot be read or written.
+            ModelError: the transport, or the client, was closed.
             InputError: a body is not JSON.
         """
         jobs = [self._job(request) for request in requests]
@@ -178,16 +180,24 @@ class Transport:
         Raises:
             JournalError: answers that could not be written before still cannot.
         """
+        self._closed = True
         self._workers.close()
         self._cache.close()
 
     def _job(self, request: Request) -> Job:
         """Return the request with its key: the hash of all of it, and of a number of its own where draws may differ."""
+        if self._closed or self._client.is_closed():
+            raise ModelError(f"This model at {self._url} was closed: wrap it again, and close it when all is asked.")
         if request.method not in ("GET", "POST"):
             raise InputError(f"'method' must be GET or POST. Got {request.method!r}.")
         try:
             text = request_text(request.method, request.path, dict(request.body))
             whole = f"{self._url}\n{text}{'' if request.cacheable else uuid.uuid4()}".encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"A prompt holds {error.object[error.start]!r}, half of a character (a lone surrogate), which cannot "
+                "be sent. Read its file as UTF-8, or leave that character out."
+            ) from error
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"The body of a request to {request.path} must be JSON. Got {error}.") from error
         return Job(request, hashlib.sha256(whole).hexdigest(), text)
@@ -223,7 +233,7 @@ class Transport:
         body, text, headers = result
         with self._lock:
             self._reached = True
-            self._answers += 1
+            self._answers += job.request.method == "POST"
         self._keep(job, body, text, sent)
         return Reply(body, cached=False, headers=headers)
 
@@ -325,11 +335,11 @@ class Transport:
     def _kept(self) -> str:
         """Return what is kept and how to go on, as the end of an error's text; empty when no answer came yet."""
         if self._keeps and (kept := len(self._cache)):
-            return (
-                f" {kept} answers are kept in {self._cache.path}: with that cache only what is missing is asked again."
-            )
+            one = "1 answer is" if kept == 1 else f"{kept} answers are"
+            return f" {one} kept in {self._cache.path}: with that cache only what is missing is asked again."
         if self._answers and not self._keeps:
-            return f" The {self._answers} answers that came are not kept: pass cache=FILE, and none is paid for twice."
+            one = "1 answer that came is" if self._answers == 1 else f"{self._answers} answers that came are"
+            return f" The {one} not kept: pass cache=FILE (on the command line --set cache=FILE) to pay for none twice."
         return ""
 
     def _warn_of_changes(self) -> None:
@@ -344,17 +354,6 @@ class Transport:
                 CalibrationWarning,
                 stacklevel=3,
             )
-
-
-def _check_client(client: object) -> None:
-    openai = need("openai", feature="Asking an API", extra="openai")
-    if isinstance(client, openai.AsyncOpenAI):
-        raise InputError(
-            f"'client' must be an openai.OpenAI or AzureOpenAI. Got {type(client).__name__}: pass the client without "
-            "Async; requests run in parallel all the same."
-        )
-    if not isinstance(client, openai.OpenAI):
-        raise InputError(f"'client' must be an openai.OpenAI or AzureOpenAI. Got {type(client).__name__}.")
 
 
 def _tokens(usage: Mapping[str, Any], *names: str) -> int:

@@ -22,6 +22,7 @@ from calibwrap.adapters._openai_probe import DRAWS, Shown
 from calibwrap.adapters._openai_replies import Choice, first_position, read_choices, to_draw_again
 from calibwrap.adapters._openai_requests import Draw
 from calibwrap.adapters._openai_scores import TokenNumbers, sorted_row, token_scores
+from calibwrap.adapters._openai_settings import check_whole
 from calibwrap.adapters._openai_sse import StreamingTransport
 from calibwrap.adapters._openai_stream import streamed
 from calibwrap.adapters._openai_transport import Request
@@ -49,7 +50,7 @@ class OpenAI(Adapter):
         self,
         client: Any,
         *,
-        model: str,
+        model: str = "",
         endpoint: Wanted = "auto",
         top_logprobs: int = 20,
         max_concurrency: int = 8,
@@ -63,7 +64,7 @@ class OpenAI(Adapter):
 
         Args:
             client: knows address, key and timeout.
-            model: the model's name at the server; at Azure the deployment's.
+            model: the model's name at the server, which must be given; at Azure the deployment's.
             endpoint: "auto" takes chat completions for chats (Responses where only they give log-probabilities) and
                 completions for plain text; or one of "chat", "completions", "responses" alone.
             top_logprobs: how many tokens to ask for; where fewer are allowed, fewer are asked.
@@ -78,11 +79,14 @@ class OpenAI(Adapter):
             InputError: the client is of another kind, or a value is out of range.
         """
         check_client(client)
-        if endpoint not in get_args(Wanted) or top_logprobs < 1 or not model:
+        if not isinstance(model, str) or not model:
             raise InputError(
-                f"'model' must be a name, 'endpoint' one of {', '.join(get_args(Wanted))}, and 'top_logprobs' at least "
-                f"1. Got {model!r}, {endpoint!r} and {top_logprobs!r}."
+                f"'model' must be the model's name at the server: wrap(client, model='gpt-4o'). Got {model!r}."
             )
+        if endpoint not in get_args(Wanted):
+            raise InputError(f"'endpoint' must be one of {', '.join(get_args(Wanted))}. Got {endpoint!r}.")
+        check_whole("top_logprobs", top_logprobs, least=1)
+        check_whole("context_length", context_length, least=1, optional=True)
         self.model = model
         self._endpoint, self._asked, self._context_length = endpoint, top_logprobs, context_length
         self._concurrency = max_concurrency
@@ -116,7 +120,11 @@ class OpenAI(Adapter):
         """
         own = {name: options.pop(name) for name in _OPTIONS if name in options}
         client = make_client(base_url, api_key, options)
-        adapter = cls(client, model=target, **own)
+        try:
+            adapter = cls(client, model=target, **own)
+        except BaseException:
+            client.close()
+            raise
         adapter._owned = client
         return adapter
 

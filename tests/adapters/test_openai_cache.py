@@ -236,7 +236,7 @@ def test_nothing_is_lost_when_the_disk_is_full(cache: Cache) -> None:
     connection = cache._connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(JournalError, match=r"disk is full. Free some space.* 1 answers that came are held"):
+    with pytest.raises(JournalError, match=r"disk is full. Free some space.* 1 answer that came is held"):
         cache.put(entry("big", text="x" * 100_000))
     with pytest.raises(JournalError, match="2 answers that came are held"):
         cache.put(entry("small", text="y" * 100_000))

@@ -268,7 +268,7 @@ def test_tokens_are_counted_in_both_apis_words(connect: Opener) -> None:
     ("request_", "word"),
     [
         (ask(1, temperature=float("nan")), "JSON"),
-        (ask(1, user="\ud800"), "JSON"),
+        (ask(1, user="\ud800"), "half of a character"),
         (ask(1, user=object()), "JSON"),
         (Request(CHAT, {}, 0, method="PUT"), "PUT"),
     ],
@@ -283,7 +283,7 @@ def test_what_cannot_be_sent_is_refused_before_anything_is(request_: Request, wo
 @pytest.mark.parametrize(
     ("client", "options", "word"),
     [
-        (openai.AsyncOpenAI(api_key="any"), {}, "without Async"),
+        (openai.AsyncOpenAI(api_key="any"), {}, "pass an openai.OpenAI"),
         (object(), {}, "Got object"),
         (openai.OpenAI(api_key="any"), {"max_concurrency": 0}, "max_concurrency"),
         (openai.OpenAI(api_key="any"), {"max_requests": -1}, "max_requests"),
