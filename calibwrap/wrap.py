@@ -178,7 +178,7 @@ class CalibratedLM:
     def choose_batch(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Answer]:
         """Return one answer a question, in order."""
         scores = self.calibrator(self.scores(questions, progress=progress))
-        return [_answer(question, scores, row, self.calibrator.kind) for row, question in enumerate(questions)]
+        return [answer_of(question, scores, row, self.calibrator.kind) for row, question in enumerate(questions)]
 
     def __call__(self, prompt: Prompt, decoder: Decoder | None = None) -> Answer:
         """Return the answer that `decoder` (greedy by default) makes of the model's completions of `prompt`."""
@@ -386,7 +386,8 @@ def _with_report(calibrator: Calibrator, report: FitReport) -> Calibrator:
     return replace(calibrator, report=report)  # type: ignore[type-var]
 
 
-def _answer(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:
+def answer_of(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:
+    """Return the answer that row number `row` of the scores gives; `kind` is that of the calibrator on them."""
     best = int(scores.choice[row])
     probabilities: Mapping[str, float] = {
         option: float(p) for option, p in zip(question.options, scores.probabilities[row], strict=False)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from calibwrap.cli.masking import masked
@@ -13,6 +14,8 @@ __all__ = ["main"]
 
 _STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""
+_JOURNALLED = {"demo": "", "evaluate": " with --resume", "fit": " with --resume"}
+"""Commands that keep a journal, and what to add to them to go on."""
 
 
 def main() -> None:
@@ -32,17 +35,23 @@ def main() -> None:
     except SystemExit as end:
         if end.code != _STOPPED:
             raise
-        _fail(
-            "Stopped. What was finished is in the journal; the same command with --resume goes on there "
-            "(demo goes on by itself).",
-            "Interrupted",
-            _STOPPED,
-        )
+        _fail(" ".join(["Stopped.", *_ways_on(sys.argv[1:])]), "Interrupted", _STOPPED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as in `calibwrap ... | head`
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}. Pass a place that can be written.", "OSError")
+
+
+def _ways_on(words: Sequence[str]) -> list[str]:
+    """Return how to go on with a command that was stopped; empty where it keeps no journal.
+
+    >>> _ways_on(["demo"])
+    ['What was finished is in the journal; the same command goes on there.']
+    """
+    if not words or words[0] not in _JOURNALLED:
+        return []
+    return [f"What was finished is in the journal; the same command{_JOURNALLED[words[0]]} goes on there."]
 
 
 def _fail(message: str, kind: str, code: int = 1) -> None:

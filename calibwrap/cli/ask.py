@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calibwrap import saving
 from calibwrap.base import Answer, Decoder
@@ -15,11 +15,17 @@ from calibwrap.decoders import Greedy, SelfConsistency
 from calibwrap.decoders.named import find_decoder
 from calibwrap.errors import InputError
 from calibwrap.questions import TEMPLATES, Chat, Prompt, Question, Template
+from calibwrap.scores import OptionScores
 from calibwrap.stored_traces import default_stops, default_template, drawing_of, labels_of
-from calibwrap.wrap import CalibratedLM
+from calibwrap.wrap import CalibratedLM, answer_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FREE_TOKENS, TRACE_TOKENS = 64, 96
 """Most tokens of an answer in free text, and of a trace that ends in a label."""
+WIDE = 0.001
+"""Width of an interval that is worth showing beside percentages of one decimal."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,21 @@ class How:
         return name if self.k is None or "@" in name else f"{name}@{self.k}"
 
 
+@dataclass(frozen=True)
+class Known:
+    """How exactly the probabilities of options are known."""
+
+    option_bounds: Mapping[str, tuple[float, float]]
+    """For each option the interval that its probability lies in for certain."""
+    first_choice_certain: bool
+    """Whether no other option can be the first choice."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether an interval is wide enough to be seen."""
+        return any(_is_wide(bounds) for bounds in self.option_bounds.values())
+
+
 def run(
     spec: str,
     question: str,
@@ -65,7 +86,7 @@ def run(
     with ExitStack() as opened:
         if options and not how.draws:
             lm = opened.enter_context(open_model(spec, settings, read_readout(readout, template), calibrator, strict))
-            _print(lm.choose(question, options, context), as_json)
+            _choose(lm, Question(question, options, context=context), as_json)
             return
         saved = None if calibrator is None else load_calibrator(calibrator)
         lm = opened.enter_context(open_model(spec, settings))
@@ -80,6 +101,22 @@ def run(
             saving.check_provenance(saved, lm.adapter.fingerprint(), compared, strict=strict)
             lm = replace(lm, calibrator=saved)
         _answer(lm, prompt, decoder, names, how.stream, as_json)
+
+
+def _choose(lm: CalibratedLM, question: Question, as_json: bool) -> None:
+    """Read the options' probabilities and print the answer, with how exactly each of them is known."""
+    scores = lm.calibrator(lm.scores([question]))
+    answer, known = answer_of(question, scores, 0, lm.calibrator.kind), _known(question, scores)
+    if as_json:
+        print_json({**fields_of(answer), **asdict(known)})
+    else:
+        _print(answer, False, known=known)
+
+
+def _known(question: Question, scores: OptionScores) -> Known:
+    ends = zip(question.options, scores.lower[0], scores.upper[0], strict=False)
+    bounds = {option: (float(low), float(high)) for option, low, high in ends}
+    return Known(bounds, bool(scores.argmax_certified[0]))
 
 
 def _traces(lm: CalibratedLM, question: Question, template: Path | None, how: How) -> tuple[Prompt, Decoder, str]:
@@ -152,12 +189,11 @@ def fields_of(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _print(answer: Answer, as_json: bool, was_shown: bool = False) -> None:
+def _print(answer: Answer, as_json: bool, was_shown: bool = False, known: Known | None = None) -> None:
     if as_json:
         print_json(fields_of(answer))
         return
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     if not was_shown:
@@ -166,18 +202,43 @@ def _print(answer: Answer, as_json: bool, was_shown: bool = False) -> None:
     if answer.unparsed:
         console.print(f"{answer.unparsed} of {len(answer.candidates)} completions named no answer.")
     if answer.probabilities:
-        table = Table(show_header=False, box=None)
-        for option, probability in sorted(answer.probabilities.items(), key=lambda pair: -pair[1]):
-            table.add_row(f"{probability:6.1%}", "█" * round(30 * probability), option)
-        console.print(table)
+        _print_options(console, answer, {} if known is None else known.option_bounds)
+    if known is not None and known.is_cut:
+        first = "The first choice is certain." if known.first_choice_certain else "The first choice is not certain."
+        console.print(
+            "The list of the most probable tokens was cut off before all options were seen: each probability lies in "
+            f"its interval, and the number before it is a point between. {first}"
+        )
+
+
+def _print_options(console: "Console", answer: Answer, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Print each option's probability, with its interval where that is wide enough to be seen."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None)
+    for option, probability in sorted(answer.probabilities.items(), key=lambda pair: -pair[1]):
+        interval = bounds.get(option, (probability, probability))
+        shown = f"{interval[0]:.1%} to {interval[1]:.1%}" if _is_wide(interval) else ""
+        table.add_row(f"{probability:6.1%}", "█" * round(30 * probability), Text(option), shown)
+    console.print(table)
+
+
+def _is_wide(bounds: tuple[float, float]) -> bool:
+    """Return whether the ends of an interval differ in the one decimal of a percentage that is shown."""
+    return bounds[1] - bounds[0] >= WIDE
 
 
 def _kind(answer: Answer) -> str:
     """Return what the confidence of an answer is."""
     if answer.calibrated_by == "none":
         return "share of the completions that say so, which no calibrator touched"
+    between = f"; for certain it is from {answer.bounds[0]:.1%} to {answer.bounds[1]:.1%}"
+    known = between if _is_wide(answer.bounds) else ""
     if answer.calibrated_by != "identity":
-        return f"calibrated probability of being right ({answer.calibrated_by})"
+        return f"calibrated probability of being right ({answer.calibrated_by}){known}"
     if answer.probabilities:
+        if known:
+            return f"an estimate of the model's own probability, not calibrated{known}"
         return "the model's own probability, not calibrated"
     return "the model's own probability of exactly this text, which is not the probability of being right"

@@ -77,10 +77,13 @@ def print_figures(title: str, series: Mapping[str, Mapping[str, Mapping[str, Any
 
 
 def _cell(figure: Mapping[str, Any]) -> str:
+    """Return a figure with its interval; resamples that are all the same, as of one question, are no interval."""
     if figure["value"] is None:
         return "not defined"
     text = f"{figure['value']:.3f}"
-    return text if figure["low"] is None else f"{text}\n[dim]{figure['low']:.2f}–{figure['high']:.2f}[/dim]"
+    if figure["low"] is None or figure["low"] == figure["high"]:
+        return text
+    return f"{text}\n[dim]{figure['low']:.2f}–{figure['high']:.2f}[/dim]"
 
 
 def print_pairs(title: str, pairs: Mapping[str, object]) -> None:
@@ -102,9 +105,9 @@ def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]
     Console().print(table)
 
 
-def say_spent(usage: Mapping[str, int]) -> None:
-    """Print what was spent on standard error, where anything is billed."""
+def say_spent(usage: Mapping[str, int], who: str = "") -> None:
+    """Print what was spent on standard error, where anything is billed; `who` says which of several models did."""
     from calibwrap.report.origins import usage_text
 
     if usage:
-        say(f"Spent: {usage_text(usage)}.")
+        say(f"Spent{who and f' by {who}'}: {usage_text(usage)}.")

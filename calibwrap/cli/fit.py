@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from calibwrap.base import Calibrator, Readout
 from calibwrap.calibrators import fit_named
@@ -15,6 +16,9 @@ from calibwrap.evaluate import collect, describe
 from calibwrap.questions import Question, answers_of
 from calibwrap.scores import OptionScores
 from calibwrap.wrap import CalibratedLM, default_reference_readout
+
+FEW = 20
+"""Questions below which a fit is said to rest on few; `fit_daca` warns below as many agreeing ones."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,37 @@ def _print(calibrator: Calibrator, out: Path, usage: Mapping[str, int], as_json:
         "at_bound",
     )
     shown |= {name.replace("_", " "): report[name] for name in wanted if report.get(name) not in (None, "")}
-    print_pairs(f"Saved to {out}", shown)
+    print_pairs(f"Saved to {out}", {name: _rounded(value) for name, value in shown.items()})
     for note in report.get("notes", ()):
         say(note)
     say_spent(usage)
+    for caution in cautions(report):
+        say(f"Caution: {caution}")
+
+
+def cautions(report: Mapping[str, Any]) -> list[str]:
+    """Return why a fit, as `describe` tells it, should not be trusted as it is; empty where nothing speaks against it.
+
+    >>> cautions({"rows_used": 100, "at_bound": ""})
+    []
+    """
+    found = []
+    used, side = report.get("rows_used", FEW), report.get("at_bound", "")
+    if used < FEW:
+        rows = "1 question" if used == 1 else f"{used} questions"
+        found.append(f"this was fitted on {rows}, fewer than {FEW}; another set may give quite another number.")
+    if side:
+        found.append(
+            f"the temperature is the {side} end of the interval that was searched, so that the best one lies beyond "
+            "it: these questions do not determine it. Take more questions, and look whether their answers are right."
+        )
+    return found
+
+
+def _rounded(value: object) -> object:
+    """Return a number with the digits that people read; the file keeps all of them."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (tuple, list)):
+        return " to ".join(str(_rounded(one)) for one in value)
+    return value

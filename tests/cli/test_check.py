@@ -308,3 +308,30 @@ def test_beyond_bounds_does_not_hide_another_model() -> None:
     found = parity(one, two)
     assert 0.0 < found.beyond_bounds < found.largest
     assert np.isclose(parity(one, replace(one)).beyond_bounds, 0.0)
+
+
+@pytest.mark.filterwarnings("ignore:The labels together carry only")
+def test_options_out_of_a_list_that_was_cut_off_are_shown_with_what_is_certain(run: Any) -> None:
+    question = QUESTIONS[0]
+    words = ("ask", "paid:0", question.prompt, *(w for o in question.options for w in ("-o", o)), *LABEL)
+    found = json.loads(run(*words, "--json")[1])
+    scores = cw.wrap(PaidToy.load("0")).scores([question], "label")
+    expected = zip(question.options, scores.lower[0].tolist(), scores.upper[0].tolist(), strict=True)
+    assert found["option_bounds"] == {option: [low, high] for option, low, high in expected}
+    assert found["first_choice_certain"] is bool(scores.argmax_certified[0])
+    code, out, err = run(*words)
+    assert code == 0, err
+    for low, high in found["option_bounds"].values():
+        assert f"{low:.1%} to {high:.1%}" in out
+    assert "an estimate of the model's own probability" in out
+    assert "was cut off" in out
+    assert ("is not certain" in out) is not found["first_choice_certain"]
+
+
+@pytest.mark.filterwarnings("ignore:The labels together carry only")
+def test_exact_options_are_shown_without_bounds(run: Any) -> None:
+    words = ("ask", "toy:0", QUESTIONS[0].prompt, *(w for o in QUESTIONS[0].options for w in ("-o", o)), *LABEL)
+    assert " to " not in run(*words)[1]
+    found = json.loads(run(*words, "--json")[1])
+    assert all(low == high for low, high in found["option_bounds"].values())
+    assert found["first_choice_certain"] is True

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from calibwrap.cli import main
 from calibwrap.cli.parts import parse_settings, read_template
 from calibwrap.errors import InputError
 from calibwrap.questions import CLOZE
-from calibwrap.testing import ToyModel, toy_questions
+from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
 
 QUESTIONS = toy_questions(120, seed=2, model=ToyModel.random(seed=0))
 LABEL = ("--readout", "label")
@@ -76,6 +77,34 @@ def test_fit_saves_a_calibrator_that_ask_uses(run: Any) -> None:
         "ask", "toy:0", first.prompt, *(f"-o{o}" for o in first.options), "--calibrator", "cal.json", "--json"
     )
     assert json.loads(out)["calibrated_by"] == "temperature"
+
+
+@pytest.mark.filterwarnings("ignore::calibwrap.errors.CalibrationWarning")
+def test_a_fit_on_next_to_nothing_ends_with_a_caution(run: Any) -> None:
+    certain = cw.wrap(ToyAdapter(ToyModel.random(0))).scores(QUESTIONS, "label").choice
+    asked = [replace(question, answer=int(best)) for question, best in zip(QUESTIONS, certain, strict=True)]
+    cw.save_questions(asked[:1], "one.jsonl")
+    code, out, err = run("fit", "toy:0", "--data", "one.jsonl", "--out", "one.json", *LABEL)
+    assert code == 0
+    assert "Caution: this was fitted on 1 question, fewer than 20" in err
+    assert err.splitlines()[-1].startswith("Caution: the temperature is the lower end")
+    assert "Caution" not in run("fit", "toy:0", "--data", "qs.jsonl", "--out", "all.json", *LABEL)[2]
+    assert "0.01" in out
+
+
+def test_a_temperature_is_shown_with_four_digits_and_kept_with_all(run: Any) -> None:
+    out = run("fit", "toy:0", "--data", "qs.jsonl", "--out", "all.json", *LABEL)[1]
+    value = cw.load("all.json").value  # type: ignore[attr-defined]
+    assert f"{value:.4g}" in out
+    assert str(value) not in out
+
+
+@pytest.mark.filterwarnings("ignore:The labels together carry only")
+def test_resamples_that_are_all_the_same_are_no_interval(run: Any) -> None:
+    cw.save_questions(QUESTIONS[:1], "one.jsonl")
+    out = run("evaluate", "toy:0", "--data", "one.jsonl", "--out", "run", *LABEL)[1]
+    assert "ECE" in out
+    assert "–" not in out
 
 
 def test_fit_without_labels_needs_a_reference_and_no_answers(run: Any) -> None:

@@ -66,11 +66,17 @@ def test_ctrl_c_says_how_to_go_on(
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("calibwrap.cli.ask.run", stopped)
-    monkeypatch.setattr(sys, "argv", ["calibwrap", "ask", "toy:0", "Red?", *words])
+    for command in ("ask", "fit"):
+        monkeypatch.setattr(f"calibwrap.cli.{command}.run", stopped)
+    monkeypatch.setattr(sys, "argv", ["calibwrap", "fit", "toy:0", "--data", "qs.jsonl", "--out", "c.json", *words])
     monkeypatch.setattr("warnings.showwarning", None)
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 130
     told = capsys.readouterr()
     assert "--resume goes on" in (json.loads(told.out)["error"] if words else told.err)
+    monkeypatch.setattr(sys, "argv", ["calibwrap", "ask", "toy:0", "Red?", *words])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr()
+    assert (json.loads(told.out)["error"] if words else told.err.strip()).removeprefix("Error: ") == "Stopped."
