@@ -44,8 +44,8 @@ def weights_of(logits: Logits | Floats, temperature: float) -> NDArray[np.float3
         with np.errstate(over="ignore"):  # beyond the range is -inf, which is probability 0
             below = below.astype(np.float64) / temperature
     with np.errstate(over="ignore"):
-        weights: NDArray[np.float32] = np.exp(below.astype(np.float32, copy=False))
-    return weights
+        weights: NDArray[np.float32] = below.astype(np.float32, copy=False)
+    return np.exp(weights, out=weights)
 
 
 def picked(weights: NDArray[np.float32], point: float) -> int:
