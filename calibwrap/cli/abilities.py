@@ -1,6 +1,6 @@
 """What a backend can give, in words that a person understands."""
 
-from calibwrap.capabilities import Provides
+from calibwrap.capabilities import Needs, Provides
 
 SEMANTICS = {
     "raw": "the model's own: temperature 1, before penalties and truncation",
@@ -8,6 +8,36 @@ SEMANTICS = {
     "processed": "processed: they follow the sampling settings, and cannot be calibrated",
 }
 """What the words of `Provenance.semantics` mean."""
+
+
+_WANTED = {
+    "full_vocabulary": "the probabilities of all tokens",
+    "given_ids": "exact probabilities of named tokens",
+    "score": "exact probabilities of whole answers",
+    "decides": "a decision endpoint",
+    "tokenize": "the runtime's tokenizer",
+    "labels": "probabilities of the letters at the next position",
+    "traces": "lists of probabilities at every position of a drawn text",
+    "plain": "text that goes on just as it stands, and not as a message of a chat",
+    "chat": "a chat template",
+    "hidden": "hidden states",
+    "steers": "decoding that a calibrator can act in",
+    "streams": "tokens as they are drawn",
+}
+"""What each field of `Needs` asks for."""
+
+
+def lacks(needs: Needs, provides: Provides) -> str:
+    """Return the first thing that is needed and not given, in words; empty when all is given.
+
+    >>> lacks(Needs(score=True), Provides()), lacks(Needs(score=True), Provides(score=True))
+    ('exact probabilities of whole answers', '')
+    """
+    for name, told in _WANTED.items():
+        wanted, given = getattr(needs, name), getattr(provides, name)
+        if wanted and given is not None and given < wanted:
+            return told
+    return ""
 
 
 def abilities(provides: Provides, semantics: str = "raw") -> dict[str, str]:

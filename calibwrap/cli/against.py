@@ -147,15 +147,39 @@ def _print(questions: Sequence[Question], report: Mapping[str, Any]) -> None:
         rows.insert(
             2, [f"ECE, {report['calibrator']['kind']}", *map(_SIDES["ECE"], (calibrated.first, calibrated.second))]
         )
-        rows.append(["calibrator", report["calibrator"]["model"], report["calibrator"]["against"]])
-    names = [f"{one['runtime']}:{one['model']}" for one in (report["model"], report["against"])]
+        rows.append(["calibrator", *(_found(report["calibrator"][name]) for name in ("model", "against"))])
+    names = _names(report["model"], report["against"])
     print_rows("Each model", ["", *names], rows)
-    say(f"From the first to the second: {verdict.summary}.")
+    say(f"From the first to the second: {_found(verdict.summary)}.")
     for reason in verdict.reasons:
         say(f"- {reason}")
     say(f"They differ most on question {report['furthest']['id']}: {report['furthest']['prompt']}")
-    for usage in report["usage"].values():
-        say_spent(usage)
+    for name, usage in zip(names, report["usage"].values(), strict=True):
+        say_spent(usage, name)
+
+
+def _names(*origins: Mapping[str, str]) -> list[str]:
+    """Return what the two models are called; the same name twice is numbered.
+
+    >>> _names({"runtime": "openai", "model": "small"}, {"runtime": "openai", "model": "small"})
+    ['first, openai:small', 'second, openai:small']
+    """
+    names = [f"{one['runtime']}:{one['model']}" for one in origins]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{place}, {name}" for place, name in zip(("first", "second"), names, strict=True)]
+
+
+def _found(summary: str) -> str:
+    """Return a verdict's words for people who have just measured, as it advises.
+
+    >>> _found("same tokenizer and template on another runtime: check with --against")
+    'same tokenizer and template on another runtime; the figures above say how far they differ'
+    >>> _found("different model")
+    'different model'
+    """
+    known, advice, _ = summary.partition(": check with --against")
+    return f"{known}; the figures above say how far they differ" if advice else known
 
 
 def _share(value: float | None) -> str:

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from calibwrap.base import Adapter
-from calibwrap.cli.abilities import abilities
+from calibwrap.cli.abilities import abilities, lacks
 from calibwrap.cli.console import print_json, print_pairs, say_spent
 from calibwrap.cli.parts import open_model
 from calibwrap.errors import CalibrationWarning, CalibwrapError, ModelError
-from calibwrap.questions import TEMPLATES, Question
+from calibwrap.questions import CLOZE, CLOZE_CHAT, LETTER, LETTER_CHAT, Question
+from calibwrap.readouts import find_readout
 from calibwrap.wrap import CalibratedLM
 
 _PROBE = Question("Which planet is known as the red planet?", ["Venus", "Mars", "Jupiter"], answer=1, id="probe")
@@ -54,13 +55,17 @@ def _print(found: Mapping[str, Any], told: Mapping[str, str]) -> None:
 
 
 def _readout_names() -> list[str]:
-    continuations = [f"continuation:sum:{name}" for name, t in TEMPLATES.items() if not t.shows_options]
-    labels = [f"label:{name}" for name, template in TEMPLATES.items() if template.shows_options]
+    """Return the readouts of a question with options that needs no drawing; other templates are for drawn texts."""
+    continuations = [f"continuation:sum:{template.name}" for template in (CLOZE, CLOZE_CHAT)]
+    labels = [f"label:{template.name}" for template in (LETTER, LETTER_CHAT)]
     return [*continuations, *labels, "decision"]
 
 
 def _try(lm: CalibratedLM, name: str) -> dict[str, Any]:
     """Return the answer to the probe question, or why there is none; what cannot work costs no call."""
+    lacking = lacks(find_readout(name).needs, lm.adapter.provides)
+    if lacking:
+        return {"works": False, "reason": f"it needs {lacking}, which the model on this runtime does not give"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CalibrationWarning)  # the label mass is shown instead

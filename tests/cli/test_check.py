@@ -35,9 +35,7 @@ class PaidToy(ToyAdapter):
     def load(cls, target: str, **options: Any) -> "PaidToy":
         """Return the toy of seed `target` with a budget, a cache file and a version of the server."""
         adapter = cls(ToyModel.random(int(target)))
-        adapter.provides = Provides(
-            top=options.get("top", 2), tokenize=True, token_bytes=True, chat=True, context_length=1024
-        )
+        adapter.provides = Provides(top=options.get("top", 2), tokenize=True, token_bytes=True, context_length=1024)
         adapter.cache = None if options.get("cache") is None else Path(options["cache"])
         adapter.kept = set(json.loads(adapter.cache.read_text())) if adapter.cache and adapter.cache.exists() else set()
         adapter.budget = options.get("max_requests")
@@ -110,7 +108,9 @@ def test_a_server_is_described_in_words(run: Any) -> None:
     assert "the 2 most probable tokens" in out
     assert "not told" in out
     assert "[2] tokens" in out  # shown as it is, not read as markup
-    assert "no: readout 'continuation:sum:cloze' needs score" in " ".join(out.split())
+    assert "no: it needs exact probabilities of whole answers, which the model on this runtime does not give" in out
+    assert "score=True" not in out
+    assert "reasoned" not in out  # what is read at once cannot be read after reasoning
     assert "Spent: 1 request" in err  # of five readouts, only the one that works was asked
 
 
@@ -203,6 +203,19 @@ def test_what_a_list_cuts_off_is_counted_and_lies_in_the_bounds(run: Any) -> Non
 def test_without_a_readout_one_that_both_can_give_is_chosen(run: Any) -> None:
     found = json.loads(run("check", "toy:0", "--against", "paid:0", "--data", "qs.jsonl", "--json")[1])
     assert found["readout"] == "label:letter"  # the toy's own would be continuations, which the server cannot score
+
+
+def test_two_of_one_name_are_told_apart_and_the_verdict_does_not_ask_for_what_was_done(run: Any) -> None:
+    words = ("check", "paid:0", "--against", "paid:0", "--against-set", "top=6", "--data", "qs.jsonl", *LABEL)
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert "first, paid:toy" in out
+    assert "second, paid:toy" in out
+    assert "Spent by first, paid:toy: " in err
+    assert "Spent by second, paid:toy: " in err
+    code, out, err = run("check", "toy:0", *words[2:])
+    assert "the figures above say how far they differ" in err
+    assert "check with --against" not in err
 
 
 def test_a_difference_above_the_tolerance_is_exit_code_1(run: Any) -> None:
