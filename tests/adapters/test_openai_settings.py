@@ -1,5 +1,6 @@
 """Settings that cannot work are refused in one sentence, before a client is made or a request is sent."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import openai
@@ -8,8 +9,9 @@ import pytest
 import calibwrap as cw
 from calibwrap.adapters import openai_api
 from calibwrap.adapters.openai_api import OpenAI
-from calibwrap.errors import BudgetExceeded, InputError, ModelError, ServerError
+from calibwrap.errors import BudgetExceeded, InputError, ModelError, PromptTooLong, ServerError
 from tests.servers.fault import FaultServer
+from tests.servers.fault_replies import BadRequest, Model, refused
 
 HERE = "http://127.0.0.1:9/v1"
 
@@ -183,3 +185,21 @@ def test_a_cached_run_asks_again_only_for_what_was_refused(tmp_path: Path) -> No
     assert asked[0] > billed[0] > 5
     assert billed[1:] == [0, 0]
     assert asked[1] == asked[2] == asked[0] - billed[0]
+
+
+@pytest.mark.parametrize("end", ["", "."])
+def test_a_servers_sentence_ends_before_the_advice(end: str) -> None:
+    words = r"400 tokens were sent\. Shorten it\.$"
+    message = f"The maximum context length is 256 tokens, and 400 tokens were sent{end}"
+
+    def reply(path: str, body: Mapping[str, object]) -> dict[str, object]:
+        if "long" in str(body):
+            raise BadRequest(*refused("messages", message))
+        return Model().reply(path, body)
+
+    with (
+        FaultServer(reply=reply) as server,
+        cw.wrap("openai:m", base_url=server.url) as lm,
+        pytest.raises(PromptTooLong, match=words),
+    ):
+        lm.adapter.next_token(["long"], top=1)
