@@ -54,7 +54,7 @@ def test_a_real_server_is_explained(server):
     assert found["provides"]["top"] > 20
     assert "llama" in found["probe"]["Server"]
     assert found["readouts"]["label:letter"]["works"], found["readouts"]
-    assert "needs score" in found["readouts"]["continuation:sum:cloze"]["reason"]
+    assert "probabilities of whole answers" in found["readouts"]["continuation:sum:cloze"]["reason"]
     assert found["usage"]["requests"] > 0
 
 
