@@ -57,6 +57,7 @@ def test_a_wrong_value_is_named(name: str, value: object) -> None:
 def test_values_of_the_right_kind_are_taken() -> None:
     lm = OpenAI.load("m", base_url=HERE, timeout=None, max_requests=0, max_tokens=None, default_headers={"X-A": "b c"})
     lm.close()
+    assert (lm.model, lm.usage()["requests"]) == ("m", 0)
 
 
 @pytest.mark.parametrize("key", ["sk-SECRET\nNEWLINE", "sk-SECRET ", "sk-SECR\u00c9T", "sk-SECRET\x00", ""])
@@ -81,7 +82,9 @@ def test_a_key_of_digits_is_to_be_quoted() -> None:
 
 
 def test_a_function_may_give_the_key() -> None:
-    OpenAI.load("m", base_url=HERE, api_key=lambda: "any").close()  # type: ignore[arg-type,return-value]
+    lm = OpenAI.load("m", base_url=HERE, api_key=lambda: "any")  # type: ignore[arg-type,return-value]
+    lm.close()
+    assert lm.model == "m"
 
 
 def test_an_address_from_outside_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
