@@ -106,7 +106,8 @@ def measured(send: Send, dialect: Dialect, draw: Draw) -> tuple[Reply, Dialect]:
 def explained(refusal: Rejected, server: str) -> CalibwrapError:
     """Return the error that says what a refusal means, and what to change."""
     if too_long(refusal.message):
-        return PromptTooLong(f"A prompt does not fit the context of {server}: {refusal.message.rstrip('. ')}. Shorten it.")
+        told = refusal.message.rstrip(". ")
+        return PromptTooLong(f"A prompt does not fit the context of {server}: {told}. Shorten it.")
     if names_logprobs(f"{refusal.param} {refusal.message}"):
         return LogprobsUnavailable(
             f"{server} refuses log-probabilities ({refusal.status}: {refusal.message}). It is no matter of the key: "
