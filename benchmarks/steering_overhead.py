@@ -1,8 +1,10 @@
 """What a calibrator inside decoding costs per token: scalar temperature steering beside plain decoding.
 
 Same model (SmolLM2-135M-Instruct), same adapter, same prompt and seed, one thread; steered and plain calls take turns,
-and each pair gives a ratio of times per token. The time is the processor's time of this process, which other programs
-on the machine move far less than the clock on the wall; the ratio of wall times is printed too.
+and each pair gives a ratio of times per token. The temperature is 1, which costs what any other does and lets both ways
+draw the same tokens: texts that end elsewhere are decoded in other batches, which would be measured too. The time is the
+processor's time of this process, which other programs on the machine move far less than the clock on the wall; the
+ratio of wall times is printed too.
 
     OMP_NUM_THREADS=1 python benchmarks/steering_overhead.py [--runtime hf llama-cpp] [--rounds 20] [--json FILE]
 """
@@ -47,7 +49,7 @@ def turn(adapter: Adapter, sampling: Sampling, steer: Calibrator | None) -> dict
 
 def compared(runtime: str, k: int, new: int, rounds: int) -> dict[str, float]:
     """Return the figures of one runtime: medians, and the quartiles of the ratios of pairs."""
-    adapter, steer = opened(runtime), Temperature(1.2, level="token")
+    adapter, steer = opened(runtime), Temperature(1.0, level="token")
     turn(adapter, Sampling(n=k, max_tokens=4, seed=0), steer)
     plain, steered = [], []
     for number in range(rounds):
