@@ -122,10 +122,11 @@ def _nothing(faults: Mapping[Endpoint, CalibwrapError], model: str, server: str,
         return ServerError(f"{server} has no model {model!r}. It lists: {listed(told.names)}.")
     by_reason: dict[str, list[str]] = {}
     for endpoint, fault in faults.items():
-        by_reason.setdefault(str(fault).rstrip("."), []).append(NAMES[endpoint])
+        reason = f"refused ({fault.status}: {fault.message})" if isinstance(fault, Rejected) else str(fault).rstrip(".")
+        by_reason.setdefault(reason, []).append(NAMES[endpoint])
     reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
     if not told.names and all(isinstance(fault, Rejected) and fault.status == 404 for fault in faults.values()):
-        reasons += ". No list of models is there either: 'base_url' usually ends in /v1"
+        reasons = f"There is no list of models either: 'base_url' usually ends in /v1. {reasons}"
     return ServerError(
         f"{server} offers no endpoint for the model {model!r}. {reasons}. Check the model's name and 'base_url'; a "
         "model that was retired needs another one, and a calibrator fitted for that."
