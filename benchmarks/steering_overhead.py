@@ -2,8 +2,8 @@
 
 Same model (SmolLM2-135M-Instruct), same adapter, same prompt and seed, one thread; steered and plain calls take turns,
 and each pair gives a ratio of times per token. The temperature is 1, which costs what any other does and lets both ways
-draw the same tokens: texts that end elsewhere are decoded in other batches, which would be measured too. The time is the
-processor's time of this process, which other programs on the machine move far less than the clock on the wall; the
+draw the same tokens: texts that end elsewhere are decoded in other batches, which would be measured too. The time is
+the processor's time of this process, which other programs on the machine move far less than the clock on the wall; the
 ratio of wall times is printed too.
 
     OMP_NUM_THREADS=1 python benchmarks/steering_overhead.py [--runtime hf llama-cpp] [--rounds 20] [--json FILE]
