@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 import calibwrap as cw
-from calibwrap.cli import main
 from calibwrap.cli.tokens import show
 from calibwrap.streaming import StreamedToken
 from calibwrap.testing import ToyAdapter, ToyModel
@@ -26,21 +25,6 @@ def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     runtimes = {**wrap_module._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
     monkeypatch.setattr(wrap_module, "_BUILT_IN", runtimes)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs a command line: (exit code, standard output, standard error)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["calibwrap", *words])
-        monkeypatch.setattr("warnings.showwarning", None)
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out = capsys.readouterr()
-        return int(stopped.value.code or 0), out.out, out.err
-
-    return call
 
 
 def chat() -> cw.Chat:

@@ -13,7 +13,6 @@ import pytest
 import calibwrap as cw
 from calibwrap.base import Prompt
 from calibwrap.capabilities import Provides
-from calibwrap.cli import main
 from calibwrap.cli.abilities import abilities
 from calibwrap.errors import BudgetExceeded, ServerError
 from calibwrap.parity import parity
@@ -85,21 +84,6 @@ def runtimes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     cw.save_questions(QUESTIONS, tmp_path / "qs.jsonl")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs a command line: (exit code, standard output, standard error)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["calibwrap", *words])
-        monkeypatch.setattr("warnings.showwarning", None)
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out = capsys.readouterr()
-        return int(stopped.value.code or 0), out.out, out.err
-
-    return call
 
 
 def test_a_server_is_described_in_words(run: Any) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import calibwrap as cw
-from calibwrap.cli import main
 from calibwrap.cli.parts import parse_settings, read_template
 from calibwrap.errors import InputError
 from calibwrap.questions import CLOZE
@@ -28,21 +27,6 @@ def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(wrap_module, "_BUILT_IN", runtimes)
     monkeypatch.chdir(tmp_path)
     cw.save_questions(QUESTIONS, tmp_path / "qs.jsonl")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs a command line: (exit code, standard output, standard error)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["calibwrap", *words])
-        monkeypatch.setattr("warnings.showwarning", None)
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out = capsys.readouterr()
-        return int(stopped.value.code or 0), out.out, out.err
-
-    return call
 
 
 def test_ask_prints_an_answer_for_people_and_for_machines(run: Any) -> None:

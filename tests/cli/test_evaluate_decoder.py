@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import calibwrap as cw
-from calibwrap.cli import main
 from calibwrap.testing import ToyModel, toy_questions
 
 TEMPLATE = {
@@ -31,21 +30,6 @@ def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(command, "find_decoder", lambda name, **settings: named(name, **settings, marker=""))
     cw.save_questions(toy_questions(80, seed=2, model=ToyModel.random(seed=0)), tmp_path / "qs.jsonl")
     (tmp_path / "t.json").write_text(json.dumps(TEMPLATE))
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs a command line: (exit code, standard output, standard error)."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["calibwrap", *words])
-        monkeypatch.setattr("warnings.showwarning", None)
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out = capsys.readouterr()
-        return int(stopped.value.code or 0), out.out, out.err
-
-    return call
 
 
 def test_files_figures_and_report_are_those_of_the_decoder(run: Any, tmp_path: Path) -> None:
