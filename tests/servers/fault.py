@@ -173,8 +173,12 @@ class _Handler(BaseHTTPRequestHandler):
     fault: FaultServer
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-        self._handle(body)
+        length = int(self.headers.get("Content-Length") or 0)
+        sent = self.rfile.read(length)
+        if len(sent) < length:  # the client was killed before it had sent all: nothing was asked
+            self.close_connection = True
+        else:
+            self._handle(json.loads(sent or b"{}"))
 
     def do_GET(self) -> None:
         self._handle({})
