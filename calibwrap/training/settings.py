@@ -1,0 +1,144 @@
+"""What a training run is asked to do: one validated record a method, read from YAML. Unknown keys are errors."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(_Strict):
+    """Low-rank adapters instead of all weights (Hu et al., LoRA, 2021)."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | list[str] = "all-linear"
+
+
+class QuestionSet(_Strict):
+    """A question set: a file, a folder, or the name of a packaged set, as `load_questions` takes them."""
+
+    source: str
+    split: str = ""
+    limit: int | None = Field(None, ge=1)
+    seed: int | None = Field(0, ge=0)
+    """Order of the questions; None keeps the file's."""
+
+
+class HeldOut(QuestionSet):
+    """Questions that are never trained on, on which accuracy and ECE are measured while training goes on."""
+
+    readout: str = "continuation"
+    every_steps: int = Field(20, ge=1)
+
+
+class TrainSettings(_Strict):
+    """What every method that trains weights is told."""
+
+    model: str
+    """A folder or hub id of Transformers weights, a GGUF file, or the name of a packaged model."""
+    output: Path
+    """Folder of checkpoints, weights, model card and log."""
+    train: QuestionSet
+    held_out: HeldOut | None = None
+    seed: int = Field(0, ge=0)
+    max_steps: int = Field(60, ge=1)
+    batch_size: int = Field(6, ge=1)
+    """Examples a step and process: pairs for CATTO, questions for the others."""
+    gradient_accumulation: int = Field(1, ge=1)
+    learning_rate: Positive = 2e-4
+    max_length: int = Field(512, ge=8)
+    """Tokens of prompt and answer together; a longer example is an error that names it, never cut in silence."""
+    lora: Lora | None = Lora()
+    """None trains all weights."""
+    merge: bool = True
+    """Whether the output folder holds merged weights beside the adapter."""
+    save_steps: int = Field(20, ge=1)
+    report_to: list[str] = []
+    """Transformers' trackers: "tensorboard", "wandb", ..."""
+    threads: int = Field(1, ge=1)
+
+
+class CattoSettings(TrainSettings):
+    """DPO with CATTO's calibration loss (Parikh et al., CATTO, 2026)."""
+
+    method: Literal["catto"] = "catto"
+    preference_loss: list[str] = ["sigmoid"]
+    """TRL's names: sigmoid is DPO, ipo, robust, ..."""
+    beta: Positive = 0.1
+    weight: float = Field(0.1, ge=0)
+    """Lambda; 0 is TRL's preference loss alone."""
+    loss: Literal["l1", "l2", "bce"] = "l1"
+    target: Literal["surrogate", "hard"] = "surrogate"
+    margin_scale: Positive = 1.0
+    detach_target: bool = False
+    invert_rejected: bool = False
+    rejected: Literal["random", "hardest"] = "random"
+    """Which wrong option stands against the right one."""
+
+
+class CftSettings(TrainSettings):
+    """Calibration-aware fine-tuning (Xiao et al., Restoring Calibration for Aligned LLMs, 2025)."""
+
+    method: Literal["cft"] = "cft"
+
+
+class RcftSettings(TrainSettings):
+    """The same with the ECE regulariser and the likelihood of question and answer."""
+
+    method: Literal["rcft"] = "rcft"
+    weight: float = Field(1.0, ge=0)
+    """Lambda of the regulariser."""
+    likelihood: bool = True
+    """False trains the regulariser alone, for the ablation."""
+    n_bins: int = Field(10, ge=2)
+    least_in_bin: int = Field(5, ge=1)
+    rank_break: Literal["uniform", "allow"] = "uniform"
+    """What a bin too inaccurate for its top option's rank does: the rest is shared evenly, or the top option drops."""
+
+
+class RewardingDoubtSettings(TrainSettings):
+    """Confidence said in words, by reinforcement learning (Stangel, Bani-Harouni et al., Rewarding Doubt, 2025)."""
+
+    method: Literal["rewarding-doubt"] = "rewarding-doubt"
+    algorithm: Literal["grpo", "rloo"] = "rloo"
+    reward: Literal["log", "brier"] = "log"
+    preset: Literal["paper", "official"] = "paper"
+    answer_temperature: Positive = 0.6
+    answer_tokens: int = Field(32, ge=1)
+    draws: int = Field(8, ge=2)
+    """Confidences drawn for each answer."""
+    judge: Literal["options", "aliases"] = "options"
+
+
+class HeadSettings(_Strict):
+    """A CATTO head on a frozen model."""
+
+    method: Literal["head"] = "head"
+    model: str
+    """A spec, as `cw.wrap` takes it: "hf:...", "llama-cpp:...", ..."""
+    output: Path
+    """The calibrator's file."""
+    train: QuestionSet
+    held_out: QuestionSet
+    features: Literal["scores", "hidden"] = "scores"
+    target: Literal["surrogate", "hard"] = "hard"
+    margin_scale: Positive = 1.0
+    loss: Literal["l1", "l2", "bce"] = "l1"
+    top: int = Field(20, ge=2)
+    """Listed tokens a position that features are computed from."""
+    width: int = Field(16, ge=1)
+    seed: int = Field(0, ge=0)
+    max_epochs: int = Field(200, ge=1)
+    patience: int = Field(10, ge=1)
+
+
+AnySettings = Annotated[
+    CattoSettings | CftSettings | RcftSettings | RewardingDoubtSettings | HeadSettings, Field(discriminator="method")
+]
