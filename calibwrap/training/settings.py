@@ -15,9 +15,9 @@ class _Strict(BaseModel):
 class Lora(_Strict):
     """Low-rank adapters instead of all weights (Hu et al., LoRA, 2021)."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
 
 
@@ -26,8 +26,8 @@ class QuestionSet(_Strict):
 
     source: str
     split: str = ""
-    limit: int | None = Field(None, ge=1)
-    seed: int | None = Field(0, ge=0)
+    limit: int | None = Field(default=None, ge=1)
+    seed: int | None = Field(default=0, ge=0)
     """Order of the questions; None keeps the file's."""
 
 
@@ -35,7 +35,7 @@ class HeldOut(QuestionSet):
     """Questions that are never trained on, on which accuracy and ECE are measured while training goes on."""
 
     readout: str = "continuation"
-    every_steps: int = Field(20, ge=1)
+    every_steps: int = Field(default=20, ge=1)
 
 
 class TrainSettings(_Strict):
@@ -47,22 +47,22 @@ class TrainSettings(_Strict):
     """Folder of checkpoints, weights, model card and log."""
     train: QuestionSet
     held_out: HeldOut | None = None
-    seed: int = Field(0, ge=0)
-    max_steps: int = Field(60, ge=1)
-    batch_size: int = Field(6, ge=1)
+    seed: int = Field(default=0, ge=0)
+    max_steps: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=6, ge=1)
     """Examples a step and process: pairs for CATTO, questions for the others."""
-    gradient_accumulation: int = Field(1, ge=1)
+    gradient_accumulation: int = Field(default=1, ge=1)
     learning_rate: Positive = 2e-4
-    max_length: int = Field(512, ge=8)
+    max_length: int = Field(default=512, ge=8)
     """Tokens of prompt and answer together; a longer example is an error that names it, never cut in silence."""
     lora: Lora | None = Lora()
     """None trains all weights."""
     merge: bool = True
     """Whether the output folder holds merged weights beside the adapter."""
-    save_steps: int = Field(20, ge=1)
+    save_steps: int = Field(default=20, ge=1)
     report_to: list[str] = []
     """Transformers' trackers: "tensorboard", "wandb", ..."""
-    threads: int = Field(1, ge=1)
+    threads: int = Field(default=1, ge=1)
 
 
 class CattoSettings(TrainSettings):
@@ -72,7 +72,7 @@ class CattoSettings(TrainSettings):
     preference_loss: list[str] = ["sigmoid"]
     """TRL's names: sigmoid is DPO, ipo, robust, ..."""
     beta: Positive = 0.1
-    weight: float = Field(0.1, ge=0)
+    weight: float = Field(default=0.1, ge=0)
     """Lambda; 0 is TRL's preference loss alone."""
     loss: Literal["l1", "l2", "bce"] = "l1"
     target: Literal["surrogate", "hard"] = "surrogate"
@@ -93,12 +93,12 @@ class RcftSettings(TrainSettings):
     """The same with the ECE regulariser and the likelihood of question and answer."""
 
     method: Literal["rcft"] = "rcft"
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(default=1.0, ge=0)
     """Lambda of the regulariser."""
     likelihood: bool = True
     """False trains the regulariser alone, for the ablation."""
-    n_bins: int = Field(10, ge=2)
-    least_in_bin: int = Field(5, ge=1)
+    n_bins: int = Field(default=10, ge=2)
+    least_in_bin: int = Field(default=5, ge=1)
     rank_break: Literal["uniform", "allow"] = "uniform"
     """What a bin too inaccurate for its top option's rank does: the rest is shared evenly, or the top option drops."""
 
@@ -111,8 +111,8 @@ class RewardingDoubtSettings(TrainSettings):
     reward: Literal["log", "brier"] = "log"
     preset: Literal["paper", "official"] = "paper"
     answer_temperature: Positive = 0.6
-    answer_tokens: int = Field(32, ge=1)
-    draws: int = Field(8, ge=2)
+    answer_tokens: int = Field(default=32, ge=1)
+    draws: int = Field(default=8, ge=2)
     """Confidences drawn for each answer."""
     judge: Literal["options", "aliases"] = "options"
 
@@ -131,12 +131,12 @@ class HeadSettings(_Strict):
     target: Literal["surrogate", "hard"] = "hard"
     margin_scale: Positive = 1.0
     loss: Literal["l1", "l2", "bce"] = "l1"
-    top: int = Field(20, ge=2)
+    top: int = Field(default=20, ge=2)
     """Listed tokens a position that features are computed from."""
-    width: int = Field(16, ge=1)
-    seed: int = Field(0, ge=0)
-    max_epochs: int = Field(200, ge=1)
-    patience: int = Field(10, ge=1)
+    width: int = Field(default=16, ge=1)
+    seed: int = Field(default=0, ge=0)
+    max_epochs: int = Field(default=200, ge=1)
+    patience: int = Field(default=10, ge=1)
 
 
 AnySettings = Annotated[
