@@ -13,7 +13,7 @@ Both halves are measured, each with what the other one fitted. Intervals are 95 
 question is drawn with the traces of all its seeds. An answer that no trace names is wrong with confidence 0. Tokens are
 the drawn ones of the k traces; reading the prompt comes once for all of them.
 
-    OMP_NUM_THREADS=1 python benchmarks/confidence_at_k.py [--work FOLDER] [--json FILE] [--questions N] [--jobs 2]
+    OMP_NUM_THREADS=1 python benchmarks/confidence_at_k.py [--work FOLDER] [--json FILE] [--markdown FILE]
 """
 
 import argparse
@@ -245,6 +245,28 @@ def show(title: str, rows: dict[str, dict[str, Any]]) -> None:
             print(f"{name:<14}{state:<13}{shown}{row['tokens']:>9.0f}{row['unparsed']:>8.1%}")
 
 
+def markdown(model: str, name: str, rows: dict[str, dict[str, Any]]) -> str:
+    """Return one table for people: a line a decoder, the states beside each other; no state, no figure."""
+
+    def cell(states: dict[str, Any], state: str, measure: str) -> str:
+        found = states.get(state, {}).get(measure)
+        return f"{found['value']:.3f}" if found else ""
+
+    def interval(states: dict[str, Any], state: str, measure: str) -> str:
+        found = states.get(state, {}).get(measure)
+        return f"{found['value']:+.3f} ({found['low']:+.2f} to {found['high']:+.2f})" if found else ""
+
+    heads = "decoder | accuracy: raw | T | over majority: raw | T | ECE: raw | T | Platt | AURC: raw | T | tokens"
+    lines = [f"**{model}, {name}**", "", f"| {heads} |", "|" + "---|" * len(heads.split("|"))]
+    for decoder, states in rows.items():
+        cells = [decoder, cell(states, "raw", "accuracy"), cell(states, "temperature", "accuracy")]
+        cells += [interval(states, state, "accuracy_over_majority") for state in ("raw", "temperature")]
+        cells += [cell(states, state, "ece") for state in STATES]
+        cells += [cell(states, state, "aurc") for state in ("raw", "temperature")]
+        lines.append(f"| {' | '.join([*cells, format(states['raw']['tokens'], '.0f')])} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct"])
@@ -260,11 +282,13 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=300)
     parser.add_argument("--work", type=Path, default=Path("confidence-at-k"), help="folder of the journals")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="the tables as they stand in the documentation")
     chosen = parser.parse_args()
     names = ("work", "sets", "questions", "seeds", "k", "template", "temperature", "max_tokens", "threads")
     plan = Plan(**{name: getattr(chosen, name) for name in names})
     plan = replace(plan, sets=tuple(plan.sets), k=tuple(sorted(plan.k)))
     results: dict[str, Any] = {}
+    pages: list[str] = []
     with ProcessPoolExecutor(chosen.jobs, multiprocessing.get_context("spawn")) as pool:
         drawn = dict(zip(chosen.models, pool.map(draw, [plan] * len(chosen.models), chosen.models), strict=True))
     for model, by_set in drawn.items():
@@ -282,8 +306,11 @@ def main() -> None:
             warm = ", ".join(f"{value:.2f}" for value in of["temperatures"]) or "those of each set"
             title = f"{model}, {name}, {asked_in_all} questions, {plan.seeds} seeds; temperatures: {warm}"
             show(title, of["decoders"])
+            pages.append(markdown(model, f"{name}, {asked_in_all} questions", of["decoders"]))
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if chosen.markdown:
+        chosen.markdown.write_text("\n".join(pages), encoding="utf-8")
 
 
 if __name__ == "__main__":
