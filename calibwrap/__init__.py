@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from calibwrap import errors
+from calibwrap.answer_stream import AnswerStream
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
 from calibwrap.calibrators import (
     Identity,
@@ -45,6 +46,7 @@ from calibwrap.questions import Chat, FreeQuestion, Question, Template
 from calibwrap.readouts import Continuation, Decision, Label
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores
+from calibwrap.streaming import StreamedToken
 from calibwrap.traces import AnswerRule
 from calibwrap.wrap import CalibratedLM, wrap
 
@@ -59,6 +61,7 @@ __all__ = [
     "Adapter",
     "Answer",
     "AnswerRule",
+    "AnswerStream",
     "BestOfN",
     "CalibratedLM",
     "Calibrator",
@@ -91,6 +94,7 @@ __all__ = [
     "SelfConsistency",
     "SemanticEntropy",
     "Stated",
+    "StreamedToken",
     "Temperature",
     "Template",
     "TokenScores",

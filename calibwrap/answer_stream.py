@@ -7,6 +7,7 @@ from typing import Self
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Flow, Sampling
 from calibwrap.capabilities import Needs, check_needs
 from calibwrap.decoders.answering import check_decoder
+from calibwrap.decoders.fitness import check_steering
 from calibwrap.decoders.reading import calibrated, completed, request_of, signed
 from calibwrap.decoders.rewording import Reworded, drawn_as, worded
 from calibwrap.errors import InputError
@@ -21,7 +22,7 @@ class AnswerStream:
     block, or `close`, ends the drawing and frees what it held.
 
     Raises:
-        CapabilityError: the backend does not stream, or cannot give what decoder or calibrator need.
+        CapabilityError: the backend does not stream, cannot give what decoder or calibrator need, or nothing can steer.
 
     >>> from calibwrap.decoders import Greedy
     >>> from calibwrap.calibrators import Identity
@@ -31,11 +32,17 @@ class AnswerStream:
     True
     """
 
-    def __init__(self, adapter: Adapter, calibrator: Calibrator, prompt: Prompt, decoder: Decoder) -> None:
-        """Check what can be checked; nothing is asked of the model before the first token is."""
+    def __init__(
+        self, adapter: Adapter, calibrator: Calibrator, prompt: Prompt, decoder: Decoder, steer: bool = False
+    ) -> None:
+        """Check what can be checked; nothing is asked of the model before the first token is.
+
+        With `steer` the calibrator also acts inside the drawing.
+        """
         check_needs("stream()", Needs(streams=True), adapter.name, adapter.provides)
         check_needs(type(decoder).__name__, decoder.needs, adapter.name, adapter.provides)
         self._adapter, self._calibrator, self._prompt = adapter, calibrator, prompt
+        self._steer = check_steering(adapter, calibrator) if steer else None
         self._answer: Answer | None = None
         flow = decoder.flow()
         request = next(flow)
@@ -98,7 +105,7 @@ class AnswerStream:
     def _completion(self, prompt: Prompt, asked: Sampling, index: int) -> Generator[StreamedToken, None, Completion]:
         """Yield the tokens of completion number `index`, and return it."""
         so_far = RunningConfidence()
-        with closing(self._adapter.stream(prompt, asked, index=index)) as stream:
+        with closing(self._adapter.stream(prompt, asked, self._steer, index)) as stream:
             pieces = Pieces(stream)
             for piece in pieces:
                 scores = self._calibrator(piece.scores) if self._calibrator.level == "token" else piece.scores

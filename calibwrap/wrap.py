@@ -12,15 +12,16 @@ from calibwrap import saving
 from calibwrap.answer_stream import AnswerStream
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
 from calibwrap.calibrators import Identity, fit_named
-from calibwrap.capabilities import Provides, check_needs
-from calibwrap.decoders import FreeText, Greedy, answered, decoder_label
+from calibwrap.capabilities import check_needs
+from calibwrap.decoders import FreeText, Greedy, answered, decoder_label, fitted_on_traces, warn_of_other_use
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, exact_match, graded, references_of
 from calibwrap.freetext.fitting import fit_on_answers, free_prompts
 from calibwrap.opening import opened
-from calibwrap.provenance import FitReport, Provenance
+from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
 from calibwrap.readouts import Continuation, find_readout, warn_of_little_mass
+from calibwrap.readouts.defaults import default_readout
 from calibwrap.scores import OptionScores, join
 
 Progress = Callable[[int, int], None]
@@ -52,7 +53,7 @@ class CalibratedLM:
     def __post_init__(self) -> None:
         """Choose the readout that the backend can give when none is named, and check what the calibrator needs."""
         if self.readout is None:
-            object.__setattr__(self, "readout", _default_readout(self.adapter.provides))
+            object.__setattr__(self, "readout", default_readout(self.adapter.provides))
         calibrator = self.calibrator
         check_needs(f"calibrator '{calibrator.kind}'", calibrator.needs, self.adapter.name, self.adapter.provides)
 
@@ -164,7 +165,7 @@ class CalibratedLM:
                 reference=provenance,
                 date=datetime.datetime.now(datetime.UTC).date().isoformat(),
             )
-            calibrator = _with_report(calibrator, report)
+            calibrator = replace(calibrator, report=report)  # type: ignore[type-var]  # every one is a dataclass
         return replace(self, calibrator=calibrator, readout=readout or self.readout)
 
     def choose(self, prompt: str, options: Sequence[str], context: str = "") -> Answer:
@@ -177,32 +178,42 @@ class CalibratedLM:
 
     def choose_batch(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Answer]:
         """Return one answer a question, in order."""
+        warn_of_other_use(self.calibrator, is_on_traces=False)
         scores = self.calibrator(self.scores(questions, progress=progress))
         return [answer_of(question, scores, row, self.calibrator.kind) for row, question in enumerate(questions)]
 
-    def __call__(self, prompt: Prompt, decoder: Decoder | None = None) -> Answer:
-        """Return the answer that `decoder` (greedy by default) makes of the model's completions of `prompt`."""
-        return self.batch([prompt], decoder)[0]
+    def __call__(self, prompt: Prompt, decoder: Decoder | None = None, *, steer: bool = False) -> Answer:
+        """Return the answer that `decoder` (greedy by default) makes of the model's completions of `prompt`.
 
-    def stream(self, prompt: Prompt, decoder: Decoder | None = None) -> AnswerStream:
+        With `steer`, a calibrator of tokens also acts inside the drawing: tokens come from the calibrated distribution.
+        """
+        return self.batch([prompt], decoder, steer=steer)[0]
+
+    def stream(self, prompt: Prompt, decoder: Decoder | None = None, *, steer: bool = False) -> AnswerStream:
         """Return the tokens of that answer as they are drawn; `AnswerStream.answer` is the answer in the end.
 
         Raises:
             CapabilityError: the backend does not stream; and as `batch`.
         """
-        return AnswerStream(self.adapter, self.calibrator, prompt, Greedy() if decoder is None else decoder)
+        return AnswerStream(self.adapter, self.calibrator, prompt, self._fit_for(decoder), steer)
 
-    def batch(self, prompts: Sequence[Prompt], decoder: Decoder | None = None) -> list[Answer]:
+    def batch(self, prompts: Sequence[Prompt], decoder: Decoder | None = None, *, steer: bool = False) -> list[Answer]:
         """Return one answer a prompt; all flows run in lock-step, one adapter call a round for equal requests.
 
         A calibrator of options calibrates the labels of traces, one of tokens what was read at each position, and one
-        of confidences what the decoder says in the end.
+        of confidences what the decoder says in the end. `steer` is that of `__call__`.
 
         Raises:
-            CapabilityError: the backend cannot give what the decoder needs, or the calibrator maps options and the
-                decoder reads no labels.
+            CapabilityError: the backend cannot give what the decoder needs, the calibrator maps options and the
+                decoder reads no labels, or with `steer` the backend draws by itself or the calibrator maps no tokens.
         """
-        return answered(self.adapter, prompts, Greedy() if decoder is None else decoder, self.calibrator)
+        return answered(self.adapter, prompts, self._fit_for(decoder), self.calibrator, steer)
+
+    def _fit_for(self, decoder: Decoder | None) -> Decoder:
+        """Return the decoder, `Greedy` for none; warn where the calibrator was fitted on something else."""
+        chosen = Greedy() if decoder is None else decoder
+        warn_of_other_use(self.calibrator, is_on_traces=chosen.needs.traces)
+        return chosen
 
     def answer_batch(
         self,
@@ -260,6 +271,9 @@ class CalibratedLM:
     def with_calibrator(self, calibrator: Calibrator, strict: bool = False) -> "CalibratedLM":
         """Return this model with a calibrator, such as a loaded one, read the way it was fitted.
 
+        One that was fitted on traces, or on a decoder's answers, is for decoders: there is a warning when it is used
+        for anything else.
+
         Raises:
             ProvenanceMismatch: `strict`, and it was fitted on another model, readout or template; else a warning.
         """
@@ -267,7 +281,8 @@ class CalibratedLM:
         if calibrator.report is not None and calibrator.report.readout:
             with suppress(InputError):  # a readout of the user's own: it must be set by hand, and is compared below
                 readout = find_readout(calibrator.report.readout)
-        compared = "" if calibrator.level == "confidence" else readout.label  # it names a decoder, compared when used
+        is_for_decoders = calibrator.level == "confidence" or fitted_on_traces(calibrator)
+        compared = "" if is_for_decoders else readout.label  # what is for decoders is compared when it is used
         saving.check_provenance(calibrator, self.adapter.fingerprint(), compared, strict=strict)
         return replace(self, calibrator=calibrator, readout=readout)
 
@@ -286,15 +301,6 @@ class CalibratedLM:
     def __exit__(self, *exc: object) -> None:
         """Free the model if it was loaded here."""
         self.close()
-
-
-def _default_readout(provides: Provides) -> Readout:
-    """Return the first readout that the backend can give: options' texts, else letters (in a chat), else decisions."""
-    if provides.score and provides.plain:
-        return Continuation()
-    if provides.decides and not provides.labels:
-        return find_readout("decision")
-    return find_readout("label:letter-chat" if provides.chat else "label")
 
 
 def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
@@ -379,11 +385,6 @@ def default_reference_readout(readout: Readout) -> Readout:
     a fit without labels inherits the reference's calibration. The figures are in the documentation of DACA.
     """
     return Continuation("token", readout.template) if isinstance(readout, Continuation) else readout
-
-
-def _with_report(calibrator: Calibrator, report: FitReport) -> Calibrator:
-    """Return the same fitted numbers with another report; every calibrator is a dataclass with that field."""
-    return replace(calibrator, report=report)  # type: ignore[type-var]
 
 
 def answer_of(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 import calibwrap as cw
 from calibwrap.base import Decoder, Flow
@@ -244,6 +245,95 @@ def test_a_token_calibrator_calibrates_what_a_decoder_sees() -> None:
     decoder = cw.Greedy(max_tokens=3)
     assert hot("sun", decoder).confidence < plain("sun", decoder).confidence
     assert hot("sun", decoder).calibrated_by == "temperature"
+
+
+TRACED = cw.ConfidenceAtK(k=4, labels=("A", "B", "C"), marker="", max_tokens=2)
+COOL = cw.Temperature(2.0, report=cw.FitReport("temperature", 9, 9, 0.0, 0.0, readout=TRACED.rule.readout))
+"""A calibrator that says it was fitted on the labels of such traces."""
+
+
+@pytest.mark.parametrize("calibrator", [COOL, cw.chain(cw.Identity(), COOL)], ids=["alone", "in a chain"])
+def test_a_calibrator_of_traces_is_for_decoders_and_warns_of_another_use(calibrator: cw.Calibrator) -> None:
+    lm = sharp().with_calibrator(calibrator, strict=True)
+    assert lm.readout is LABEL
+    assert lm("In the morning the sun", TRACED).calibrated_by == calibrator.kind
+    list(lm.stream("In the morning the sun", TRACED))
+    assert len(lm.scores(QUESTIONS[:2])) == 2
+    with pytest.warns(ProvenanceWarning, match=r"fitted on the labels that traces end in \('trace::A/B/C'\)"):
+        lm.choose_batch(QUESTIONS[:2])
+
+
+def test_a_calibrator_of_options_warns_when_traces_are_read_with_it() -> None:
+    fitted = sharp().fit(QUESTIONS)
+    prompt = "In the morning the sun"
+    with pytest.warns(ProvenanceWarning, match=r"fitted on options .*'label:letter'.* traces end in"):
+        answer = fitted(prompt, TRACED)
+    assert answer.calibrated_by == "temperature"
+    with pytest.warns(ProvenanceWarning, match="fitted on options"):
+        fitted.stream(prompt, TRACED)
+
+
+WARM = cw.Temperature(3.0, level="token")
+
+
+def drawn_firsts(lm: CalibratedLM, n: int, *, steer: bool) -> np.ndarray:
+    """How often each token (V,) came first in n draws through the public door."""
+
+    class Draws(Decoder):
+        def flow(self) -> Flow:
+            completions = yield cw.Sampling(n=n, max_tokens=1, seed=5, top=None)
+            return cw.Answer("-", 0.5, (0.5, 0.5), candidates=tuple(completions))
+
+    answer = lm("In the morning the sun", Draws(), steer=steer)
+    return np.bincount(
+        [one.scores.chosen[0] for one in answer.candidates], minlength=len(BASE.next_logprobs(BASE.encode("sun")))
+    )
+
+
+def test_steer_draws_from_the_calibrated_distribution() -> None:
+    lm = CalibratedLM(ToyAdapter(BASE), WARM)
+    raw = BASE.next_logprobs(BASE.encode("In the morning the sun"))
+    possible = raw > -np.inf
+    likely = {steer: np.exp(raw[possible] / (WARM.value if steer else 1.0)) for steer in (True, False)}
+    for steer in likely:
+        counts = drawn_firsts(lm, 4000, steer=steer)[possible]
+        p = {name: float(chisquare(counts, 4000 * of / of.sum()).pvalue) for name, of in likely.items()}
+        assert p[steer] > 1e-3
+        assert p[not steer] < 1e-6
+
+
+def test_a_stream_and_a_batch_steer_alike_and_say_so_in_the_settings() -> None:
+    lm = CalibratedLM(ToyAdapter(BASE), WARM)
+    prompt, decoder = "In the morning the sun", replace(TRACED, max_tokens=6)
+    steered, free = lm(prompt, decoder, steer=True), lm(prompt, decoder)
+    assert [one.text for one in steered.candidates] != [one.text for one in free.candidates]
+    stream = lm.stream(prompt, decoder, steer=True)
+    tokens = list(stream)
+    assert [token.id for token in tokens] == [int(i) for one in steered.candidates for i in one.scores.chosen]
+    assert (stream.answer.text, stream.answer.confidence) == (steered.text, steered.confidence)
+    assert lm.batch([prompt], decoder, steer=True)[0].text == steered.text
+    assert steered.calibrated_by == "temperature"
+    assert [one.settings for one in stream.answer.candidates] == [one.settings for one in steered.candidates]
+    assert steered.candidates[0].settings != free.candidates[0].settings
+    ((raw, *_),) = lm.adapter.generate([prompt], replace(decoder.request(0), answer=None, top=None), WARM)
+    np.testing.assert_allclose(steered.candidates[0].scores.logprobs, WARM(raw.scores).logprobs)
+
+
+@pytest.mark.parametrize("call", [CalibratedLM.__call__, CalibratedLM.stream], ids=["answer", "stream"])
+@pytest.mark.parametrize(
+    ("calibrator", "provides", "says"),
+    [
+        (cw.Identity(), ToyAdapter.everything, r"level 'token'.*'identity' of level 'option'.*level='token'"),
+        (COOL, ToyAdapter.everything, "Got 'temperature' of level 'option'"),
+        (cw.Platt(1.0, 0.0), ToyAdapter.everything, "'platt' of level 'confidence'"),
+        (WARM, replace(ToyAdapter.everything, steers=False), "steers=True, and the backend 'toy'"),
+    ],
+)
+def test_what_cannot_steer_is_named_before_any_call(call, calibrator, provides, says) -> None:  # type: ignore[no-untyped-def]
+    lm = CalibratedLM(ToyAdapter(BASE, provides=provides), calibrator)
+    with pytest.raises(CapabilityError, match=says):
+        call(lm, "sun", TRACED, steer=True)
+    assert not lm.adapter.calls
 
 
 class TwoRounds(Decoder):

@@ -11,9 +11,12 @@ from calibwrap.decoders.confidence_at_k import (
     selected_scores,
     total_logprob,
 )
+from calibwrap.decoders.fitness import check_steering, fitted_on_traces, fitted_readouts, warn_of_other_use
 from calibwrap.decoders.free_text import FreeText, FreeTextDecoder, SelfConsistency, SemanticEntropy
 from calibwrap.decoders.greedy import Greedy
+from calibwrap.decoders.named import decoder_name, find_decoder
 from calibwrap.decoders.posterior import label_posterior
+from calibwrap.decoders.replay import replayed
 from calibwrap.decoders.rewording import Reworded
 from calibwrap.decoders.stated import PTrue, Stated
 from calibwrap.decoders.trace import Trace, TraceDecoder, traces_of
@@ -37,12 +40,19 @@ __all__ = [
     "Trace",
     "TraceDecoder",
     "answered",
+    "check_steering",
     "decoder_label",
+    "decoder_name",
+    "find_decoder",
+    "fitted_on_traces",
+    "fitted_readouts",
     "label_confidence",
     "label_posterior",
     "least_logprob",
     "mean_logprob",
+    "replayed",
     "selected_scores",
     "total_logprob",
     "traces_of",
+    "warn_of_other_use",
 ]

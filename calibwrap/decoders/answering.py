@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder
 from calibwrap.capabilities import check_needs
+from calibwrap.decoders.fitness import check_steering
 from calibwrap.decoders.reading import completed, signed
 from calibwrap.decoders.rewording import together, worded
 from calibwrap.errors import ProvenanceWarning
@@ -16,21 +17,27 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """Where a function lies in memory: it differs from process to process."""
 
 
-def answered(adapter: Adapter, prompts: Sequence[Prompt], decoder: Decoder, calibrator: Calibrator) -> list[Answer]:
+def answered(
+    adapter: Adapter, prompts: Sequence[Prompt], decoder: Decoder, calibrator: Calibrator, steer: bool = False
+) -> list[Answer]:
     """Return one answer a prompt; all flows run in lock-step, one adapter call a round for equal requests.
 
+    With `steer` the calibrator also acts inside the drawing.
+
     Raises:
-        CapabilityError: the backend cannot give what the decoder needs, or the calibrator maps options and the decoder
-            reads no labels.
+        CapabilityError: the backend cannot give what the decoder needs, the calibrator maps options and the decoder
+            reads no labels, or nothing can steer.
     """
     check_needs(type(decoder).__name__, decoder.needs, adapter.name, adapter.provides)
+    inside = check_steering(adapter, calibrator) if steer else None
     check_decoder(calibrator, decoder)
     flows = [decoder.flow() for _ in prompts]
     asked = {index: next(flow) for index, flow in enumerate(flows)}
     answers: dict[int, Answer] = {}
     while asked:
         for request, indices in together(asked).items():
-            drawn = completed(adapter, [worded(prompts[index], asked[index]) for index in indices], request, calibrator)
+            said = [worded(prompts[index], asked[index]) for index in indices]
+            drawn = completed(adapter, said, request, calibrator, inside)
             for index, completions in zip(indices, drawn, strict=True):
                 try:
                     asked[index] = flows[index].send(completions)

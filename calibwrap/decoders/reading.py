@@ -20,14 +20,19 @@ NOT_CALIBRATED = "none"
 
 
 def completed(
-    adapter: Adapter, prompts: Sequence[Prompt], sampling: Sampling, calibrator: Calibrator
+    adapter: Adapter,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    calibrator: Calibrator,
+    steer: Calibrator | None = None,
 ) -> list[list[Completion]]:
     """Return the completions of each prompt that a decoder asked for, calibrated.
 
     A calibrator of level "token" maps the scores of every position; it needs, and gets, the whole vocabulary. Where
     `sampling.answer` is set, `Completion.labels` holds the label probabilities at the position where the trace names
     its answer, read from the adapter's longest list, and a calibrator of level "option" maps them. A `Reworded`
-    request is asked in its own words; one with `labels` reads them at the next token, and nothing is drawn.
+    request is asked in its own words; one with `labels` reads them at the next token, and nothing is drawn. `steer`
+    acts inside the drawing; the scores that `calibrator` maps are raw all the same.
 
     Raises:
         CapabilityError: the backend cannot show labels in a trace, or the calibrator maps options and none are read;
@@ -37,7 +42,7 @@ def completed(
     if isinstance(sampling, Reworded) and sampling.labels:
         return verdicts(adapter, prompts, sampling.labels, calibrator)
     sampling = drawn_as(sampling)
-    drawn = adapter.generate(prompts, request_of(adapter, sampling, calibrator))
+    drawn = adapter.generate(prompts, request_of(adapter, sampling, calibrator), steer)
     return calibrated(adapter, drawn, sampling, calibrator)
 
 
