@@ -1,13 +1,14 @@
 """Answers of decoders as scores of options, so that figures and reports read them like any others."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from calibwrap.base import Answer
 from calibwrap.errors import InputError
 from calibwrap.scores import Floats, Ints, OptionScores
+from calibwrap.summary import Figure
 
 UNANSWERED = -1
 """The choice where a decoder gave no answer: it equals no option, so it counts as wrong."""
@@ -100,6 +101,57 @@ def answer_scores(
         picked=np.array(picked, dtype=np.int64),
         stated=stated,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class OutcomeScores(AnswerScores):
+    """Scores of N answers in free text: the two columns are "this answer is right" and "it is wrong".
+
+    The choice is 0, that the answer is right, wherever there is an answer; the confidence is the decoder's.
+    """
+
+
+def outcome_scores(answers: Sequence[Answer], readout: str) -> OutcomeScores:
+    """Return the scores (N, 2) of answers in free text; an empty one has the choice -1 and is certainly wrong.
+
+    >>> said = [Answer("Mars", 0.75, (0.75, 0.75)), Answer("", 0.0, (0.0, 0.0))]
+    >>> outcome_scores(said, "freetext").probabilities.round(2).tolist()
+    [[0.75, 0.25], [0.0, 1.0]]
+    """
+    stated = np.array([answer.confidence if answer.text else 0.0 for answer in answers], dtype=np.float64)
+    low, high = np.array([answer.bounds if answer.text else (0.0, 0.0) for answer in answers], dtype=np.float64).T
+    with np.errstate(divide="ignore"):
+        logprobs = np.log(np.column_stack([stated, 1.0 - stated]))
+    return OutcomeScores(
+        logprobs,
+        readout,
+        np.ones(logprobs.shape, dtype=np.bool_),
+        lower=np.column_stack([low, 1.0 - high]),
+        upper=np.column_stack([high, 1.0 - low]),
+        picked=np.array([0 if answer.text else UNANSWERED for answer in answers], dtype=np.int64),
+        stated=stated,
+    )
+
+
+def of_one_outcome(scores: OptionScores, found: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Return figures, or changes of figures, with the Brier score that fits the scores.
+
+    Options have the sum over all of them. Answers in free text have the mean squared difference between confidence
+    and correctness, from 0 to 1, which is half of the sum over both outcomes.
+
+    >>> free = outcome_scores([Answer("Mars", 0.75, (0.75, 0.75))], "freetext")
+    >>> of_one_outcome(free, {"brier": Figure(0.125, 0.0, None)})["brier"]
+    Figure(value=0.0625, low=0.0, high=None, reason='')
+    """
+    if not isinstance(scores, OutcomeScores):
+        return dict(found)
+    brier = found["brier"]
+    halved = replace(brier, value=_half(brier.value), low=_half(brier.low), high=_half(brier.high))
+    return {**found, "brier": halved}
+
+
+def _half(value: float | None) -> float | None:
+    return None if value is None else value / 2.0
 
 
 def _index(text: str, labels: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from calibwrap import saving
+from calibwrap.answer_scores import of_one_outcome
 from calibwrap.base import Adapter, Calibrator, Readout
 from calibwrap.calibrators import Temperature, fit_named
 from calibwrap.errors import InputError, JournalError, QuestionError
@@ -21,7 +22,7 @@ from calibwrap.files import replacing
 from calibwrap.halves import over_halves
 from calibwrap.journal import Journal
 from calibwrap.provenance import Provenance
-from calibwrap.questions import Question, answers_of, check_questions
+from calibwrap.questions import FreeQuestion, Question, answers_of, check_questions
 from calibwrap.readouts import find_readout, warn_of_little_mass
 from calibwrap.score_records import row_record, row_scores
 from calibwrap.scores import Bools, OptionScores, join
@@ -63,7 +64,8 @@ class Evaluation:
         answered = self.held_out & np.array([question.answer is not None for question in self.questions])
         rows = np.flatnonzero(answered)
         answers = answers_of([self.questions[row] for row in rows])
-        found = {name: figures(scores.take(rows), answers) for name, scores in self.scores.items()} if answers else {}
+        taken = {name: scores.take(rows) for name, scores in self.scores.items()} if answers else {}
+        found = {name: of_one_outcome(scores, figures(scores, answers)) for name, scores in taken.items()}
         return {
             "questions": len(self.questions),
             "held_out": int(self.held_out.sum()),
@@ -299,7 +301,7 @@ def held_out_rows(n: int, share: float, seed: int) -> Bools:
     return held_out
 
 
-def question_keys(questions: Sequence[Question]) -> list[str]:
+def question_keys(questions: Sequence[Question | FreeQuestion]) -> list[str]:
     """Return a key for each question: its id, or its place in the set."""
     keys = [question.id or f"#{index}" for index, question in enumerate(questions)]
     if len(set(keys)) < len(keys):
@@ -314,9 +316,11 @@ def _header(lm: CalibratedLM, questions: Sequence[Question], readout: Readout) -
     return {"model": model, "readout": readout.label, "questions": len(questions), "content": content_hash(questions)}
 
 
-def content_hash(questions: Sequence[Question]) -> str:
+def content_hash(questions: Sequence[Question | FreeQuestion]) -> str:
     """Return a hash of what the model reads of the questions; their answers do not count."""
-    content = json.dumps([[q.prompt, list(q.options), q.context, q.id] for q in questions], ensure_ascii=False)
+    options = [list(question.options) if isinstance(question, Question) else None for question in questions]
+    read = [[q.prompt, of, q.context, q.id] for q, of in zip(questions, options, strict=True)]
+    content = json.dumps(read, ensure_ascii=False)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

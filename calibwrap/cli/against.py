@@ -13,8 +13,9 @@ from calibwrap.calibrators import Chain
 from calibwrap.capabilities import check_needs
 from calibwrap.cli.console import print_json, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.fit import Source
+from calibwrap.cli.free_text import are_free
 from calibwrap.cli.parts import open_model, read_readout
-from calibwrap.errors import CapabilityError
+from calibwrap.errors import CapabilityError, InputError
 from calibwrap.parity import Parity, parity
 from calibwrap.provenance import Verdict
 from calibwrap.questions import Question
@@ -47,6 +48,8 @@ def run(pair: Pair, source: Source, how: How, as_json: bool) -> None:
     """Print the parity report; exit code 1 where the largest difference is above the tolerance."""
     saved = None if how.calibrator is None else saving.load(how.calibrator)
     questions = source.questions()
+    if are_free(questions):
+        raise InputError(f"check compares option probabilities, and the questions of {source.data} are in free text.")
     say(f"{len(questions)} questions from {source.data}; loading {pair.spec} and {pair.against}", as_json)
     with ExitStack() as opened:
         first = opened.enter_context(open_model(pair.spec, pair.settings))

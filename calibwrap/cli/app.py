@@ -29,6 +29,31 @@ ReferenceReadout = Annotated[str | None, typer.Option(help="How the reference is
 TemplateFile = Annotated[
     Path | None, typer.Option("--template", help="JSON file with the fields of your own template.")
 ]
+TemplateOrName = Annotated[
+    Path | None,
+    typer.Option(
+        "--template", help="JSON file with your own template; with drawn answers also a name, such as letter-reasoned."
+    ),
+]
+FREE_NAMES = (
+    "For free text: freetext (default), self-consistency@K, semantic-entropy@K, stated or p-true, each with :FORM and "
+    "@K at will."
+)
+FreeDecoder = Annotated[str | None, typer.Option(help=FREE_NAMES)]
+DrawnTemperature = Annotated[
+    float | None, typer.Option(help="Of what is drawn: 1 by default, 0 for a single answer in free text.", min=0.0)
+]
+DrawnTokens = Annotated[
+    int | None, typer.Option(help="Most tokens of a completion: 96 for a trace, 64 for free text.", min=1)
+]
+DrawnStop = Annotated[list[str] | None, typer.Option(help="Text that ends a completion; repeat it.")]
+JudgeName = Annotated[
+    str | None, typer.Option(help="Of free text, who is right: exact-match (default) or f1-above-half.")
+]
+NormaliserName = Annotated[
+    str | None,
+    typer.Option(help="Which answers in free text are equal: trivia-qa (default), exact, number, option-letter."),
+]
 Reference = Annotated[str | None, typer.Option(help="Pre-trained model for fits without labels, RUNTIME:MODEL.")]
 CalibratorFile = Annotated[Path | None, typer.Option("--calibrator", help="Saved calibrator to use.")]
 Strict = Annotated[
@@ -111,8 +136,10 @@ def ask(
     template: TemplateFile = None,
     k: Annotated[int | None, typer.Option("--k", help="Completions to draw and make one answer of.", min=1)] = None,
     decoder: Annotated[
-        str | None, typer.Option(help="With -o: confidence, majority, weighted, posterior or best-of, each with @K.")
+        str | None,
+        typer.Option(help=f"With -o: confidence, majority, weighted, posterior or best-of, each with @K. {FREE_NAMES}"),
     ] = None,
+    normaliser: NormaliserName = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show tokens and confidence while they are drawn.")] = False,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens of a completion.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the completions that --k draws.", min=0)] = 0,
@@ -122,15 +149,17 @@ def ask(
     """Ask one question; with options, the answer has a probability for each."""
     from calibwrap.cli import ask as command
 
-    how = command.How(k, decoder, max_tokens, seed, stream)
+    how = command.How(k, decoder, max_tokens, seed, stream, normaliser)
     if option and not how.draws and (stream or max_tokens is not None):
         raise typer.BadParameter("With -o alone nothing is drawn: --stream and --max-tokens need --k or --decoder too.")
     if k is not None and decoder is not None and "@" in decoder:
         raise typer.BadParameter(f"--decoder {decoder} names its K already: leave --k out.")
     if (how.draws or not option) and readout is not None:
         raise typer.BadParameter("--readout is for options without --k and --decoder, which read labels in texts.")
-    if not option and template is not None:
-        raise typer.BadParameter("--template writes questions with options: give them with -o.")
+    if not option and template is not None and decoder is None:
+        raise typer.BadParameter("--template writes what a decoder asks: give options with -o, or --decoder.")
+    if normaliser is not None and (option or decoder is None):
+        raise typer.BadParameter("--normaliser belongs to a --decoder of free text, without -o.")
     command.run(spec, question, option or [], context, calibrator, strict, readout, template, settings, as_json, how)
 
 
@@ -140,12 +169,22 @@ def fit(
     data: Data,
     out: Annotated[Path, typer.Option(help="File to write the calibrator to.")],
     method: Annotated[
-        str, typer.Option(help="temperature, vector, matrix (labels); daca, naive-kl (--reference).")
-    ] = "temperature",
+        str | None,
+        typer.Option(
+            help="temperature (default), vector, matrix (labels); daca, naive-kl (--reference). "
+            "Of free text: platt (default), isotonic."
+        ),
+    ] = None,
     reference: Reference = None,
     readout: ReadoutName = None,
     reference_readout: ReferenceReadout = None,
-    template: TemplateFile = None,
+    template: TemplateOrName = None,
+    decoder: FreeDecoder = None,
+    temperature: DrawnTemperature = None,
+    max_tokens: DrawnTokens = None,
+    stop: DrawnStop = None,
+    judge: JudgeName = None,
+    normaliser: NormaliserName = None,
     split: Split = "",
     limit: Limit = None,
     seed: Seed = 0,
@@ -153,11 +192,25 @@ def fit(
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
-    """Fit a calibrator on a question set and save it."""
+    """Fit a calibrator on a question set and save it; of free text, on how right its answers are."""
     from calibwrap.cli import fit as command
+    from calibwrap.cli.free_text import Freely
 
-    source = command.Source(data, split, limit, seed)
-    command.run(spec, source, out, method, reference, readout, reference_readout, template, settings, resume, as_json)
+    drawn = Freely(decoder, temperature, max_tokens, tuple(stop) if stop else None, judge, normaliser, seed)
+    command.run(
+        spec,
+        command.Source(data, split, limit, seed),
+        out,
+        method,
+        reference,
+        readout,
+        reference_readout,
+        template,
+        settings,
+        resume,
+        as_json,
+        drawn,
+    )
 
 
 @app.command()
@@ -176,15 +229,17 @@ def evaluate(
     reference_readout: ReferenceReadout = None,
     decoder: Annotated[
         str | None,
-        typer.Option(help="confidence@K, majority@K, weighted@K, posterior@K, best-of@K or greedy, over drawn traces."),
+        typer.Option(
+            help="Over drawn traces: confidence@K, majority@K, weighted@K, posterior@K, best-of@K or greedy. "
+            f"{FREE_NAMES}"
+        ),
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Of the traces of --decoder.", min=0.0)] = 1.0,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of a trace of --decoder.", min=1)] = 96,
-    stop: Annotated[list[str] | None, typer.Option(help="Text that ends a trace of --decoder; repeat it.")] = None,
-    template: Annotated[
-        Path | None,
-        typer.Option(help="JSON file with your own template; with --decoder also a name: letter-reasoned[-chat]."),
-    ] = None,
+    temperature: DrawnTemperature = None,
+    max_tokens: DrawnTokens = None,
+    stop: DrawnStop = None,
+    judge: JudgeName = None,
+    normaliser: NormaliserName = None,
+    template: TemplateOrName = None,
     split: Split = "",
     limit: Limit = None,
     seed: Seed = 0,
@@ -193,16 +248,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Run a model over a question set: figures with intervals, predictions, and a report to look at."""
-    if decoder is None and (stop or temperature != 1.0 or max_tokens != 96):
-        raise typer.BadParameter("--temperature, --max-tokens and --stop belong to the traces of --decoder.")
     if decoder is not None and (readout or reference or reference_readout):
-        raise typer.BadParameter("--decoder reads labels in its traces: it takes no --readout and no --reference.")
+        raise typer.BadParameter("--decoder reads what it draws: it takes no --readout and no --reference.")
     from calibwrap.cli import evaluate as command
     from calibwrap.cli.fit import Source
+    from calibwrap.cli.free_text import Freely
 
-    drawn = None
-    if decoder is not None:
-        drawn = command.Drawn(decoder, temperature, max_tokens, tuple(stop) if stop else None)
+    drawn = Freely(decoder, temperature, max_tokens, tuple(stop) if stop else None, judge, normaliser, seed)
     source = Source(data, split, limit, seed)
     plan = command.Plan(tuple(fit or ()), fit_share, reference, readout, reference_readout, template)
     command.run(spec, source, out, plan, calibrator, strict, settings, resume, as_json, drawn)

@@ -10,11 +10,12 @@ from calibwrap import saving
 from calibwrap.base import Answer, Decoder
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json
+from calibwrap.cli.free_text import FREE_DECODERS, Freely, is_free_name
 from calibwrap.cli.parts import open_model, read_readout, read_template
 from calibwrap.decoders import Greedy, SelfConsistency
 from calibwrap.decoders.named import find_decoder
 from calibwrap.errors import InputError
-from calibwrap.questions import TEMPLATES, Chat, Prompt, Question, Template
+from calibwrap.questions import TEMPLATES, Chat, FreeQuestion, Prompt, Question, Template
 from calibwrap.scores import OptionScores
 from calibwrap.stored_traces import default_stops, default_template, drawing_of, labels_of
 from calibwrap.wrap import CalibratedLM, answer_of
@@ -37,6 +38,7 @@ class How:
     max_tokens: int | None = None
     seed: int = 0
     stream: bool = False
+    normaliser: str | None = None
 
     @property
     def draws(self) -> bool:
@@ -83,6 +85,9 @@ def run(
     how: How = How(),
 ) -> None:
     """Ask and print the answer."""
+    freely = None if options else _freely(how)
+    if freely is not None:
+        freely.check("ask without -o", template)
     with ExitStack() as opened:
         if options and not how.draws:
             lm = opened.enter_context(open_model(spec, settings, read_readout(readout, template), calibrator, strict))
@@ -95,12 +100,16 @@ def run(
             asked = Question(question, options, context=context)
             names = dict(zip(labels_of(asked), options, strict=True))
             prompt, decoder, compared = _traces(lm, asked, template, how)
+        elif freely is not None:
+            decoder, written = freely.asked(lm.adapter.provides, template)
+            prompt, compared = written.prompt(FreeQuestion(question, context=context)), ""
         else:
             prompt, decoder, compared = _free_prompt(lm, question, context), _free_decoder(how), ""
         if saved is not None:
             saving.check_provenance(saved, lm.adapter.fingerprint(), compared, strict=strict)
             lm = replace(lm, calibrator=saved)
-        _answer(lm, prompt, decoder, names, how.stream, as_json)
+        meaning = "" if freely is None else freely.meaning
+        _answer(lm, prompt, decoder, names, how.stream, as_json, meaning)
 
 
 def _choose(lm: CalibratedLM, question: Question, as_json: bool) -> None:
@@ -132,15 +141,25 @@ def _template(named: Path) -> Template:
     return TEMPLATES.get(str(named)) or read_template(named)
 
 
-def _free_decoder(how: How) -> Decoder:
-    """Return how a text is drawn: the greedy one, or the answer that most of k texts give.
+def _freely(how: How) -> Freely | None:
+    """Return the decoder of free text that was named, with its settings; None where none was.
 
     Raises:
         InputError: a decoder was named, and there are no options that it could choose among.
     """
+    if how.decoder is None:
+        return None
+    if not is_free_name(how.decoder):
+        raise InputError(
+            f"--decoder {how.decoder} chooses among options: give them with -o, leave it out, or name one of free "
+            f"text: {', '.join(FREE_DECODERS)}."
+        )
+    return Freely(how.name, max_tokens=how.max_tokens, normaliser=how.normaliser, seed=how.seed)
+
+
+def _free_decoder(how: How) -> Decoder:
+    """Return how a text is drawn when no decoder is named: the greedy one, or what most of k texts say."""
     most = how.max_tokens or FREE_TOKENS
-    if how.decoder is not None:
-        raise InputError(f"--decoder {how.decoder} chooses among options: give them with -o, or leave it out.")
     return Greedy(max_tokens=most) if how.k is None else SelfConsistency(k=how.k, max_tokens=most, seed=how.seed)
 
 
@@ -151,11 +170,17 @@ def _free_prompt(lm: CalibratedLM, question: str, context: str) -> Prompt:
 
 
 def _answer(
-    lm: CalibratedLM, prompt: Prompt, decoder: Decoder, names: Mapping[str, str], stream: bool, as_json: bool
+    lm: CalibratedLM,
+    prompt: Prompt,
+    decoder: Decoder,
+    names: Mapping[str, str],
+    stream: bool,
+    as_json: bool,
+    meaning: str = "",
 ) -> None:
     """Draw the answer, show its tokens as they come where that was asked for, and print it."""
     if not stream:
-        _print(_named(lm(prompt, decoder), names), as_json)
+        _print(_named(lm(prompt, decoder), names), as_json, meaning=meaning)
         return
     from calibwrap.cli.tokens import print_line, show
 
@@ -165,7 +190,7 @@ def _answer(
     if as_json:
         print_line(fields_of(answer))
     else:
-        _print(answer, False, was_shown=not names and len(answer.candidates) == 1)
+        _print(answer, False, was_shown=not names and len(answer.candidates) == 1, meaning=meaning)
 
 
 def _named(answer: Answer, names: Mapping[str, str]) -> Answer:
@@ -189,7 +214,9 @@ def fields_of(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _print(answer: Answer, as_json: bool, was_shown: bool = False, known: Known | None = None) -> None:
+def _print(
+    answer: Answer, as_json: bool, was_shown: bool = False, known: Known | None = None, meaning: str = ""
+) -> None:
     if as_json:
         print_json(fields_of(answer))
         return
@@ -198,7 +225,7 @@ def _print(answer: Answer, as_json: bool, was_shown: bool = False, known: Known 
     console = Console()
     if not was_shown:
         console.print(f"{answer.text or 'No answer could be read.'}\n", markup=False, highlight=False)
-    console.print(f"{answer.confidence:.1%}  {_kind(answer)}")
+    console.print(f"{answer.confidence:.1%}  {_kind(answer, meaning)}")
     if answer.unparsed:
         console.print(f"{answer.unparsed} of {len(answer.candidates)} completions named no answer.")
     if answer.probabilities:
@@ -229,8 +256,10 @@ def _is_wide(bounds: tuple[float, float]) -> bool:
     return bounds[1] - bounds[0] >= WIDE
 
 
-def _kind(answer: Answer) -> str:
-    """Return what the confidence of an answer is."""
+def _kind(answer: Answer, meaning: str = "") -> str:
+    """Return what the confidence of an answer is; `meaning` says it of a decoder of free text."""
+    if meaning and answer.calibrated_by in ("none", "identity"):
+        return f"{meaning}, which is not the probability of being right"
     if answer.calibrated_by == "none":
         return "share of the completions that say so, which no calibrator touched"
     between = f"; for certain it is from {answer.bounds[0]:.1%} to {answer.bounds[1]:.1%}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from calibwrap import saving
 from calibwrap.base import Calibrator
 from calibwrap.decision_file import NAME, check_method, load_decision, save_decision
+from calibwrap.errors import InputError
 from calibwrap.provenance import Provenance
 
 
@@ -19,6 +20,18 @@ def save_calibrator(calibrator: Calibrator, path: Path, provenance: Provenance) 
         save_decision(calibrator, path)
     else:
         saving.save(calibrator, path, provenance=provenance)
+
+
+def check_file_holds_free(path: Path) -> None:
+    """Return nothing when the file `path` can hold a calibrator of one confidence.
+
+    Raises:
+        InputError: a decision.json.
+    """
+    if path.name == NAME:
+        raise InputError(
+            f"A {NAME} holds one temperature of options. Got free text: pass another --out, such as platt.json."
+        )
 
 
 def check_file_holds(method: str, path: Path) -> None:

@@ -5,17 +5,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_figures, print_json, progress_bar, say, say_spent
 from calibwrap.cli.fit import Source
+from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
 from calibwrap.cli.masking import shown_command
 from calibwrap.cli.parts import open_model, open_reference, read_readout, read_template, resumable
 from calibwrap.cli.report import decoder_sentence, halves_sentence, section_of, write_page
 from calibwrap.decoders.named import find_decoder
+from calibwrap.errors import InputError
 from calibwrap.evaluate import Evaluation, evaluate
+from calibwrap.evaluate_free import check_free_fits, evaluate_free
 from calibwrap.evaluate_traces import evaluate_decoder
-from calibwrap.questions import TEMPLATES, Question, Template
+from calibwrap.freetext import references_of
+from calibwrap.questions import TEMPLATES, FreeQuestion, Question, Template
 from calibwrap.stored_traces import default_stops, default_template
 from calibwrap.wrap import CalibratedLM, Progress
 
@@ -35,14 +40,8 @@ class Plan:
     template: Path | None
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Which decoder answers, and how its traces are drawn."""
-
-    name: str
-    temperature: float
-    max_tokens: int
-    stop: tuple[str, ...] | None
+TRACE_TOKENS = 96
+"""Most tokens of a trace."""
 
 
 def run(
@@ -55,25 +54,30 @@ def run(
     settings: list[str] | None,
     resume: bool,
     as_json: bool,
-    drawn: Drawn | None = None,
+    drawn: Freely,
 ) -> None:
-    """Evaluate and print the table of figures."""
-    if drawn is not None:
-        find_decoder(drawn.name)  # a wrong name is told before a model is loaded
+    """Evaluate and print the table of figures; the questions decide whether the answers are options or free text."""
+    if drawn.decoder is not None:
+        check_name(drawn.decoder)  # a wrong name is told before questions are fetched and a model is loaded
     questions = source.questions()
+    if are_free(questions):
+        _run_free(spec, source, questions, out, plan, calibrator, strict, settings, resume, as_json, drawn)
+        return
+    check_for_options(drawn, source.data, plan.fit)
     say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
     with ExitStack() as opened, resumable():
         cache = out / CACHE
-        how = read_readout(plan.readout, plan.template) if drawn is None else None
+        traced = drawn.decoder is not None
+        how = None if traced else read_readout(plan.readout, plan.template)
         # a calibrator of traces belongs to no readout: the evaluation itself checks where it was fitted
-        saved = None if drawn is None or calibrator is None else load_calibrator(calibrator)
-        lm = opened.enter_context(open_model(spec, settings, how, calibrator if drawn is None else None, strict, cache))
+        saved = load_calibrator(calibrator) if traced and calibrator is not None else None
+        lm = opened.enter_context(open_model(spec, settings, how, None if traced else calibrator, strict, cache))
         reference = None
         if plan.reference is not None:
             reference = opened.enter_context(open_reference(plan.reference, spec, settings, cache))
         progress = opened.enter_context(progress_bar("questions", as_json))
         result: Evaluation
-        if drawn is not None:
+        if traced:
             lm = lm if saved is None else replace(lm, calibrator=saved)
             result = _decode(lm, questions, drawn, plan, source.seed, out, strict, resume, progress)
         else:
@@ -95,7 +99,7 @@ def run(
 def _decode(
     lm: CalibratedLM,
     questions: Sequence[Question],
-    drawn: Drawn,
+    drawn: Freely,
     plan: Plan,
     seed: int,
     out: Path,
@@ -106,8 +110,9 @@ def _decode(
     """Return the evaluation of a decoder."""
     template = default_template(lm.adapter.provides) if plan.template is None else _template(plan.template)
     stop = default_stops(template) if drawn.stop is None else drawn.stop
-    asked = {"temperature": drawn.temperature, "max_tokens": drawn.max_tokens, "stop": stop, "seed": seed}
-    decoder = find_decoder(drawn.name, **asked)
+    asked: dict[str, Any] = {"max_tokens": drawn.max_tokens or TRACE_TOKENS, "stop": stop, "seed": seed}
+    asked["temperature"] = 1.0 if drawn.temperature is None else drawn.temperature
+    decoder = find_decoder(drawn.decoder or "", **asked)
     return evaluate_decoder(
         lm,
         questions,
@@ -121,6 +126,51 @@ def _decode(
         resume=resume,
         progress=progress,
     )
+
+
+def _run_free(
+    spec: str,
+    source: Source,
+    questions: Sequence[FreeQuestion],
+    out: Path,
+    plan: Plan,
+    calibrator: Path | None,
+    strict: bool,
+    settings: list[str] | None,
+    resume: bool,
+    as_json: bool,
+    drawn: Freely,
+) -> None:
+    """Evaluate answers in free text; what can be refused is refused before the model is loaded."""
+    if plan.readout or plan.reference or plan.reference_readout:
+        raise InputError(
+            f"--readout and --reference are for options, and the questions of {source.data} are in free text: "
+            "--decoder says how they are answered."
+        )
+    check_free_fits(plan.fit)
+    drawn.check(source.data, plan.template)
+    if plan.fit:
+        references_of(questions)
+    saved = None if calibrator is None else load_calibrator(calibrator)
+    say(f"{len(questions)} questions in free text from {source.data}; loading {spec}", as_json)
+    with ExitStack() as opened, resumable():
+        lm = opened.enter_context(open_model(spec, settings, cache=out / CACHE))
+        decoder, template = drawn.asked(lm.adapter.provides, plan.template)
+        result = evaluate_free(
+            lm if saved is None else replace(lm, calibrator=saved),
+            questions,
+            decoder,
+            out,
+            template=template,
+            judge=drawn.judge_name,
+            fit=plan.fit,
+            fit_share=plan.share,
+            seed=source.seed,
+            strict=strict,
+            resume=resume,
+            progress=opened.enter_context(progress_bar("questions", as_json)),
+        )
+    _show(spec, source, out, result, as_json)
 
 
 def _template(named: Path) -> Template:

@@ -1,19 +1,23 @@
 """`calibwrap fit`: questions in, one calibrator file out. Journalled beside the file, so that it can be resumed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Calibrator, Readout
-from calibwrap.calibrators import fit_named
-from calibwrap.cli.calibrator_files import check_file_holds, save_calibrator
+from calibwrap.calibrators import CONFIDENCE_FITS, fit_named
+from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, progress_bar, say, say_spent
+from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
 from calibwrap.cli.parts import open_model, open_reference, read_readout, resumable
 from calibwrap.data import load_questions
 from calibwrap.errors import InputError
 from calibwrap.evaluate import collect, describe
-from calibwrap.questions import Question, answers_of
+from calibwrap.evaluate_free import check_free_fits, find_judge, fitted_answers
+from calibwrap.evaluate_free_answers import collect_answers
+from calibwrap.freetext import graded, references_of
+from calibwrap.questions import FreeQuestion, Question, answers_of
 from calibwrap.scores import OptionScores
 from calibwrap.wrap import CalibratedLM, default_reference_readout
 
@@ -30,8 +34,8 @@ class Source:
     limit: int | None = None
     seed: int = 0
 
-    def questions(self) -> list[Question]:
-        """Return the questions; without a limit all of them, in the order of the file."""
+    def questions(self) -> list[Any]:
+        """Return `Question`s, or `FreeQuestion`s; without a limit all of them, in the order of the file."""
         return load_questions(self.data, split=self.split, limit=self.limit, seed=self.seed if self.limit else None)
 
 
@@ -39,7 +43,7 @@ def run(
     spec: str,
     source: Source,
     out: Path,
-    method: str,
+    method: str | None,
     reference: str | None,
     readout: str | None,
     reference_readout: str | None,
@@ -47,13 +51,26 @@ def run(
     settings: list[str] | None,
     resume: bool,
     as_json: bool,
+    drawn: Freely,
 ) -> None:
-    """Read the scores, fit, save, and print the report of the fit."""
-    plan = fit_named(method)
-    if plan.needs_reference != (reference is not None):
-        raise InputError(f"Method {method!r} {'needs' if plan.needs_reference else 'takes no'} --reference SPEC.")
-    check_file_holds(method, out)
+    """Read the scores, fit, save, and print the report of the fit; of free text, draw and judge answers."""
+    if method is not None and method not in CONFIDENCE_FITS:
+        _check_method(method, reference, out)  # before questions are fetched
     questions = source.questions()
+    if are_free(questions):
+        if readout or reference or reference_readout:
+            raise InputError(
+                f"--readout and --reference are for options, and the questions of {source.data} are in free text."
+            )
+        _run_free(spec, source, questions, out, method or "platt", template, settings, resume, as_json, drawn)
+        return
+    if drawn.decoder is not None:
+        check_name(drawn.decoder)
+    check_for_options(drawn, source.data)
+    method = method or "temperature"
+    _check_undrawn(method, drawn)
+    _check_method(method, reference, out)
+    plan = fit_named(method)
     answers = answers_of(questions) if plan.needs_answers else None
     say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
     cache = out.with_name(out.name + ".responses.sqlite")
@@ -71,6 +88,60 @@ def run(
         save_calibrator(fitted.calibrator, out, lm.adapter.fingerprint())
         usage = lm.adapter.usage()
     _print(fitted.calibrator, out, usage, as_json)
+
+
+def _check_method(method: str, reference: str | None, out: Path) -> None:
+    """Return nothing when a fit of options has what it needs, and its file can hold it."""
+    plan = fit_named(method)
+    if plan.needs_reference != (reference is not None):
+        raise InputError(f"Method {method!r} {'needs' if plan.needs_reference else 'takes no'} --reference SPEC.")
+    check_file_holds(method, out)
+
+
+def _check_undrawn(method: str, drawn: Freely) -> None:
+    """Return nothing when questions with options can be fitted this way without drawing anything.
+
+    Raises:
+        InputError: a fit of one confidence, or a decoder.
+    """
+    if method in CONFIDENCE_FITS or drawn.decoder is not None:
+        asked = f"--method {method}" if drawn.decoder is None else f"--decoder {drawn.decoder}"
+        raise InputError(
+            f"`fit` reads the probabilities of options, and draws answers in free text only: {asked} does not go with "
+            "questions that have options. Use `evaluate --decoder confidence@8 --fit platt`, which saves the "
+            "calibrator, or another --method, such as temperature."
+        )
+
+
+def _run_free(
+    spec: str,
+    source: Source,
+    questions: Sequence[FreeQuestion],
+    out: Path,
+    method: str,
+    template: Path | None,
+    settings: list[str] | None,
+    resume: bool,
+    as_json: bool,
+    drawn: Freely,
+) -> None:
+    """Draw answers in free text, judge them, fit their confidence, save, and print the report."""
+    check_free_fits([method])
+    check_file_holds_free(out)
+    drawn.check(source.data, template)
+    references_of(questions)
+    say(f"{len(questions)} questions in free text from {source.data}; loading {spec}", as_json)
+    cache, journal = out.with_name(out.name + ".responses.sqlite"), out.with_name(out.name + ".journal.jsonl")
+    with resumable(), open_model(spec, settings, cache=cache) as lm:
+        decoder, asked = drawn.asked(lm.adapter.provides, template)
+        with progress_bar("model", as_json) as progress:
+            found = collect_answers(lm, questions, decoder, asked, journal, resume=resume, progress=progress)
+        answers = [answer for answer, _ in found]
+        correct = graded(answers, questions, find_judge(drawn.judge_name, decoder.normalise)[0])
+        calibrator = fitted_answers(lm, decoder, asked, answers, correct.tolist(), method)
+        save_calibrator(calibrator, out, lm.adapter.fingerprint())
+        usage = lm.adapter.usage()
+    _print(calibrator, out, usage, as_json)
 
 
 def _fit_to_reference(

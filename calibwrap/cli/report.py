@@ -2,22 +2,25 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calibwrap.answer_scores import UNANSWERED, AnswerScores
+from calibwrap.answer_scores import UNANSWERED, AnswerScores, outcome_scores
+from calibwrap.base import Answer, Calibrator
 from calibwrap.cli.console import print_json, say
 from calibwrap.errors import InputError
 from calibwrap.evaluate import RAW, Evaluation
+from calibwrap.evaluate_free import outcome_questions
 from calibwrap.halves import HALVES
 from calibwrap.provenance import Provenance
-from calibwrap.questions import Question
+from calibwrap.questions import FreeQuestion, Question
 from calibwrap.report import Section, Series, reliability_picture, write_report
 from calibwrap.report.origins import Origin, usage_text
 from calibwrap.saving import load
-from calibwrap.scores import OptionScores
+from calibwrap.scores import Bools, OptionScores
 from calibwrap.summary import Figure
 
 NAMES = {
@@ -67,11 +70,23 @@ def decoder_sentence(decoder: Mapping[str, Any] | None) -> str:
     """
     if decoder is None:
         return ""
+    if "judge" in decoder:
+        return _free_sentence(decoder)
     return (
         f"{decoder['name']} read {decoder['traces']} traces of {decoder['tokens']} tokens, "
         f"{decoder['tokens_per_question']:.0f} tokens a question; {decoder['unparsed']} traces "
         f"({decoder['unparsed_share']:.1%}) name no label and have no vote, and {decoder['unanswered']} questions have "
         "none that does: they count as wrong answers of confidence 0."
+    )
+
+
+def _free_sentence(decoder: Mapping[str, Any]) -> str:
+    """Return what answers in free text cost, and how many say nothing that could be read."""
+    return (
+        f"{decoder['completions']} completions of {decoder['tokens']} tokens, {decoder['tokens_per_question']:.0f} "
+        f"tokens a question; {decoder['unparsed']} of them ({decoder['unparsed_share']:.1%}) were malformed or said "
+        f"nothing. Questions without an answer, which count as wrong at confidence 0: {decoder['unanswered']}. "
+        f"{decoder['name']} answered, and the judge {decoder['judge']} said which answers are right."
     )
 
 
@@ -110,7 +125,8 @@ def read_evaluation(folder: Path) -> tuple[Evaluation, Mapping[str, Any] | None]
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
-        return _evaluation(folder, metrics, rows), metrics.get("decoder")
+        read = _free_evaluation if "references" in rows[0] else _evaluation
+        return read(folder, metrics, rows), metrics.get("decoder")
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
             f"{folder} does not hold a finished evaluation ({type(error).__name__}: {error}); pass the folder that "
@@ -121,18 +137,47 @@ def read_evaluation(folder: Path) -> tuple[Evaluation, Mapping[str, Any] | None]
 def _evaluation(folder: Path, metrics: dict[str, Any], rows: list[dict[str, Any]]) -> Evaluation:
     questions = tuple(Question(r["prompt"], r["options"], r["answer"], r["id"], r["context"]) for r in rows)
     scores = {name: _read_scores(rows, name, metrics["readout"]) for name in rows[0]["probabilities"]}
-    calibrators = {name: load(folder / f"calibrator-{name}.json") for name in scores if name != RAW}
     reference = metrics["reference"]
     return Evaluation(
         questions,
-        np.array([row["part"] == "held-out" for row in rows]),
+        _held_out(rows),
         scores,
-        calibrators,
+        _calibrators(folder, list(scores)),
         Provenance(**metrics["model"]),
         None if reference is None else Provenance(**reference),
         {name: Figure(**figure) for name, figure in metrics["ece_over_random_halves"].items()},
         metrics.get("usage", {}),
     )
+
+
+def _free_evaluation(folder: Path, metrics: dict[str, Any], rows: list[dict[str, Any]]) -> Evaluation:
+    asked = [FreeQuestion(r["prompt"], r["references"], r["id"], r["context"]) for r in rows]
+    answers = [Answer(r["answer"], r["confidence"], tuple(r["bounds"])) for r in rows]
+    scores = {RAW: outcome_scores(answers, metrics["readout"])}
+    for name in list(rows[0]["confidences"])[1:]:
+        stated = [replace(one, confidence=c, bounds=(c, c)) for one, c in _paired(answers, rows, name)]
+        scores[name] = outcome_scores(stated, metrics["readout"])
+    return Evaluation(
+        outcome_questions(asked, answers, [r["correct"] for r in rows]),
+        _held_out(rows),
+        scores,
+        _calibrators(folder, list(scores)),
+        Provenance(**metrics["model"]),
+        usage=metrics["usage"],
+    )
+
+
+def _paired(answers: Sequence[Answer], rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[Answer, float]]:
+    """Return each answer with its confidence in one series."""
+    return [(answer, float(row["confidences"][name])) for answer, row in zip(answers, rows, strict=True)]
+
+
+def _held_out(rows: Sequence[Mapping[str, Any]]) -> Bools:
+    return np.array([row["part"] == "held-out" for row in rows], dtype=np.bool_)
+
+
+def _calibrators(folder: Path, series: Sequence[str]) -> dict[str, Calibrator]:
+    return {name: load(folder / f"calibrator-{name}.json") for name in series if name != RAW}
 
 
 def _read_scores(rows: list[dict[str, Any]], name: str, readout: str) -> OptionScores:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from calibwrap.answer_scores import of_one_outcome
 from calibwrap.questions import Question
 from calibwrap.report.records import Section, Series
 from calibwrap.report.words import counted, interval, share, written
@@ -45,8 +46,8 @@ def summary(series: Sequence[Series], questions: Sequence[Question], seed: int =
     return tuple(
         Headline(
             name=one.name,
-            figures=figures(scores, section.answers, seed=seed),
-            changes=difference(rows[0], scores, section.answers, seed=seed) if index else {},
+            figures=of_one_outcome(scores, figures(scores, section.answers, seed=seed)),
+            changes=of_one_outcome(scores, difference(rows[0], scores, section.answers, seed=seed)) if index else {},
             chance=chance_ece(scores, seed=seed),
         )
         for index, (one, scores) in enumerate(zip(section.series, rows, strict=True))

@@ -36,6 +36,8 @@ def readout_lines(section: Section) -> list[str]:
     'The model itself put 25% of its probability on the'
     """
     scores = section.series[0].scores
+    if section.is_free:
+        return _free_lines(scores)
     sizes = sorted({len(question.options) for question in section.questions})
     options = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     lines = [f"{counted(len(scores), 'question')} with {options} options each, read with {scores.readout}."]
@@ -46,6 +48,15 @@ def readout_lines(section: Section) -> list[str]:
         lines.append(line + (" Most of it went elsewhere: look at the template." if is_odd else ""))
     if not scores.is_exact:
         lines.append(_cut_off(scores))
+    return lines
+
+
+def _free_lines(scores: OptionScores) -> list[str]:
+    """Return what answered questions in free text, and what a truncated list hides of the confidences."""
+    lines = [f"{counted(len(scores), 'question')} in free text, answered by {scores.readout}."]
+    if not scores.is_exact:
+        touched = counted(int(scores.is_cut.sum()), "answer")
+        lines.append(f"Of {touched} the backend's list showed a part only: the true confidence lies in an interval.")
     return lines
 
 

@@ -34,6 +34,14 @@ GUIDE = (
 )
 """How to read the report, in short."""
 
+FREE_GUIDE = (
+    "Of answers in free text, the confidence is the decoder's, as the note of the question set names it; a judge "
+    "compares each answer with the references, and an answer that says nothing is wrong at confidence 0. Their Brier "
+    "score is the mean squared difference between confidence and correctness, and their negative log-likelihood is "
+    "that of right or wrong.",
+)
+"""What to know besides, where answers are free text."""
+
 
 def render_report(
     title: str,
@@ -69,7 +77,7 @@ def render_report(
         tag("h2", "Provenance"),
         origins(provenance, sections),
         tag("h2", "How to read this"),
-        *(tag("p", text) for text in GUIDE),
+        *(tag("p", text) for text in (*GUIDE, *_also(sections))),
         join([tag("h2", "Command"), tag("pre", tag("code", command))]) if command else None,
         tag("footer", tag("p", f"Written by calibwrap {version('calibwrap')}.")),
     )
@@ -98,6 +106,11 @@ def write_report(
     with replacing(target) as part:
         part.write_text(page, encoding="utf-8", newline="\n")
     return target
+
+
+def _also(sections: Sequence[Section]) -> Sequence[str]:
+    """Return what the guide says besides, for these sections."""
+    return FREE_GUIDE if any(section.is_free for section in sections) else ()
 
 
 def _head(title: str) -> Markup:

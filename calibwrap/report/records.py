@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibwrap.answer_scores import OutcomeScores
 from calibwrap.errors import InputError
 from calibwrap.provenance import FitReport
 from calibwrap.questions import Question
@@ -75,6 +76,11 @@ class Section:
                     f"Row {row} of series {one.name!r} must be scores of the {options} options of question "
                     f"{question.id!r}. Got {int(one.scores.mask[row].sum())} in {one.scores.mask.shape[1]} columns."
                 )
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the answers are free text: options are then the two outcomes of an answer, right and wrong."""
+        return bool(self.series) and isinstance(self.series[0].scores, OutcomeScores)
 
     @property
     def answered(self) -> Bools:

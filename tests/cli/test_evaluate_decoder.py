@@ -86,7 +86,7 @@ def test_a_saved_calibrator_of_traces_is_used_and_strict_knows_it(run: Any) -> N
         (("--decoder", "confidence@4", "--fit", "daca"), 1, "calibrated with labels"),
         (("--decoder", "confidence@4", "--readout", "label"), 2, "takes no --readout"),
         (("--decoder", "confidence@4", "--reference", "toy:1"), 2, "no --reference"),
-        (("--stop", "x"), 2, "belong to the traces"),
+        (("--stop", "x"), 1, "belong to what --decoder draws"),
     ],
 )
 def test_wrong_words_are_told(run: Any, more: tuple[str, ...], code: int, said: str) -> None:
