@@ -81,18 +81,24 @@ class CattoSettings(TrainSettings):
     invert_rejected: bool = False
     rejected: Literal["random", "hardest"] = "random"
     """Which wrong option stands against the right one."""
+    template: Literal["cloze", "cloze-chat", "letter", "letter-chat"] = "cloze"
+    """How questions are written: options' texts as answers, or their letters; plain, or in the chat template."""
 
 
 class CftSettings(TrainSettings):
     """Calibration-aware fine-tuning (Xiao et al., Restoring Calibration for Aligned LLMs, 2025)."""
 
     method: Literal["cft"] = "cft"
+    readout: str = "continuation"
+    """How questions are written and options scored: "continuation" trains option texts, "label" their letters."""
 
 
 class RcftSettings(TrainSettings):
     """The same with the ECE regulariser and the likelihood of question and answer."""
 
     method: Literal["rcft"] = "rcft"
+    readout: str = "continuation"
+    """How questions are written and options scored: "continuation" trains option texts, "label" their letters."""
     weight: float = Field(default=1.0, ge=0)
     """Lambda of the regulariser."""
     likelihood: bool = True
@@ -107,13 +113,16 @@ class RewardingDoubtSettings(TrainSettings):
     """Confidence said in words, by reinforcement learning (Stangel, Bani-Harouni et al., Rewarding Doubt, 2025)."""
 
     method: Literal["rewarding-doubt"] = "rewarding-doubt"
-    algorithm: Literal["grpo", "rloo"] = "rloo"
+    algorithm: Literal["exact", "grpo", "rloo"] = "rloo"
+    """Draw confidences, as TRL's RLOO and GRPO do, or take the expected reward over all eleven levels at once."""
     reward: Literal["log", "brier"] = "log"
     preset: Literal["paper", "official"] = "paper"
     answer_temperature: Positive = 0.6
     answer_tokens: int = Field(default=32, ge=1)
     draws: int = Field(default=8, ge=2)
-    """Confidences drawn for each answer."""
+    """Confidences drawn for each answer; "exact" draws none."""
+    kl_weight: float = Field(default=0.0, ge=0)
+    """Weight of the KL divergence from the first model, for "grpo" and "rloo"; the official code begins at 0.05."""
     judge: Literal["options", "aliases"] = "options"
 
 
@@ -127,6 +136,12 @@ class HeadSettings(_Strict):
     """The calibrator's file."""
     train: QuestionSet
     held_out: QuestionSet
+    level: Literal["token", "option"] = "token"
+    """What the head maps: positions of the vocabulary, or rows of options."""
+    readout: str = "continuation"
+    """How options are read, at level "option"."""
+    wrong: Literal["none", "random", "all"] = "random"
+    """Which wrong options' texts are read beside the right one's, at level "token"."""
     features: Literal["scores", "hidden"] = "scores"
     target: Literal["surrogate", "hard"] = "hard"
     margin_scale: Positive = 1.0
