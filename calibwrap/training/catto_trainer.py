@@ -1,0 +1,246 @@
+"""CATTO on TRL's DPO trainer: lambda times the calibration loss of both sequences beside any preference loss of TRL.
+
+TRL's trainer never builds the logits of the policy: a fused output head returns each token's log-probability. That is
+nearly all that CATTO's loss needs (see `calibwrap.training.catto`). What is missing is the best other token w: one
+product of the response tokens' hidden states with the head finds it, without gradient, and
+log p_w = z_w - z_y + log p_y. So nothing runs twice in the model, and the gradient goes back through TRL's own.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import DPOConfig, DPOTrainer
+
+from calibwrap.errors import CapabilityError, InputError, ModelError
+from calibwrap.questions import TEMPLATES, Question
+from calibwrap.training.catto import TokenLoss
+from calibwrap.training.catto_autograd import sequence_mean, token_losses
+from calibwrap.training.output_head import OutputHead
+from calibwrap.training.pairs import check_lengths, preference_pairs
+from calibwrap.training.settings import CattoSettings
+
+
+@dataclass
+class CATTOConfig(DPOConfig):  # type: ignore[misc]
+    """TRL's `DPOConfig` and what CATTO adds to it.
+
+    Raises:
+        InputError: a weight below 0, or a value that `TokenLoss` refuses.
+    """
+
+    catto_weight: float = field(default=0.1, metadata={"help": "Lambda; 0 is TRL's trainer alone."})
+    catto_loss: str = field(default="l1", metadata={"help": "l1 (the paper), l2 or bce."})
+    catto_target: str = field(default="surrogate", metadata={"help": "surrogate (the paper) or hard."})
+    margin_scale: float = field(default=1.0, metadata={"help": "Kappa, slope of the surrogate."})
+    detach_target: bool = field(default=False, metadata={"help": "Hold the target constant in the gradient."})
+    invert_rejected: bool = field(default=False, metadata={"help": "Target 1 - s for the rejected sequence."})
+
+    def __post_init__(self) -> None:
+        """Check CATTO's fields, then TRL's."""
+        if not 0.0 <= self.catto_weight < float("inf"):
+            raise InputError(f"'catto_weight' must be finite and at least 0. Got {self.catto_weight!r}.")
+        self.token_loss(rejected=False)
+        super().__post_init__()
+
+    def token_loss(self, *, rejected: bool) -> TokenLoss:
+        """Return the loss of the tokens of one side of the pairs."""
+        return TokenLoss(
+            self.catto_loss,  # type: ignore[arg-type]  # checked there; TRL's command line reads plain texts
+            self.margin_scale,
+            self.catto_target,  # type: ignore[arg-type]
+            self.detach_target,
+            invert=rejected and self.invert_rejected,
+        )
+
+
+class _WatchedCall:
+    """The model as the trainer calls it; keeps what the call of the policy showed."""
+
+    def __init__(self, model: Any, head: OutputHead) -> None:
+        self.model, self.head = model, head
+
+    def __call__(self, **inputs: Any) -> Any:
+        if not inputs.get("fused_lm_head"):  # TRL's second, deprecated call for whoever wants full logits
+            return self.model(**inputs)
+        with self.head.watched() as seen:
+            outputs = self.model(**inputs)
+        self.hidden: Tensor = seen[0]
+        self.log_probs: Tensor = outputs.log_probs
+        return outputs
+
+
+class CATTOMixin:
+    """Adds CATTO's loss to TRL's `DPOTrainer` or to a subclass of it; its `args` must be a `CATTOConfig`.
+
+    The loss is that of TRL plus `catto_weight` times the sum of the calibration losses of the chosen and the rejected
+    sequences, each a mean over its response tokens (TRL's end-of-text token included) and then over sequences. With
+    weight 0 nothing is changed at all. Logged: `preference_loss`, `catto_loss` (the sum), `catto/chosen`,
+    `catto/rejected` and `catto/confidence`.
+
+    Raises:
+        InputError: `args` is no `CATTOConfig`.
+        CapabilityError: weights that are sharded (FSDP, DeepSpeed ZeRO-3), or an unusual output head.
+        ModelError: while training, a loss that is NaN or infinite.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Build TRL's trainer, then find the policy's output head."""
+        super().__init__(*args, **options)
+        trainer: Any = self
+        if not isinstance(trainer.args, CATTOConfig):
+            raise InputError(f"Expected 'args' to be a CATTOConfig. Got {type(trainer.args).__name__}.")
+        if trainer.args.catto_weight == 0.0:
+            return
+        plugin = trainer.args.deepspeed_plugin
+        if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+            raise CapabilityError(
+                "CATTO reads the output head between the layers' calls, and FSDP and ZeRO-3 keep it in pieces: use "
+                "DDP (accelerate launch --multi_gpu), ZeRO-2, or weight 0."
+            )
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        self._output_head = OutputHead.of(model.get_base_model() if _is_peft(model) else model)
+
+    def _compute_loss(self, model: Any, inputs: Mapping[str, Any], return_outputs: bool) -> Any:
+        trainer: Any = self
+        of_trl = super()._compute_loss  # type: ignore[misc]  # TRL's trainer stands behind the mixin
+        if trainer.args.catto_weight == 0.0:
+            computed = of_trl(model, inputs, return_outputs)
+            _check_finite(computed[0] if return_outputs else computed, trainer.state.global_step)
+            return computed
+        call = _WatchedCall(model, self._output_head)
+        computed = of_trl(call, inputs, return_outputs)
+        preference, outputs = computed if return_outputs else (computed, None)
+        calibration = self._calibration_loss(call, inputs)
+        loss = preference + trainer.args.catto_weight * calibration
+        _check_finite(loss, trainer.state.global_step)
+        self._note(preference_loss=preference, catto_loss=calibration)
+        return (loss, outputs) if return_outputs else loss
+
+    def _calibration_loss(self, call: _WatchedCall, inputs: Mapping[str, Any]) -> Tensor:
+        """Return the losses of chosen and rejected sequences, added; the batch holds the chosen ones first."""
+        trainer: Any = self
+        keep = inputs["completion_mask"][:, 1:].bool()
+        length = keep.shape[1]
+        targets = inputs["input_ids"][:, 1:][keep]
+        hidden = call.hidden[:, -length - 1 : -1][keep]
+        of_target = call.log_probs[:, -length:][keep]
+        head = self._output_head
+        others = head.best_others(hidden.detach(), targets)
+        of_other = of_target + head.logits_at(hidden, others) - head.logits_at(hidden, targets)
+        sequences, pairs = keep.nonzero()[:, 0], len(keep) // 2
+        parts = []
+        for rejected, rows in ((False, sequences < pairs), (True, sequences >= pairs)):
+            losses = token_losses(of_target[rows], of_other[rows], trainer.args.token_loss(rejected=rejected))
+            parts.append(sequence_mean(losses, sequences[rows] - rejected * pairs, pairs))
+        confidence = torch.maximum(of_target, of_other).detach().exp().mean()
+        self._note(**{"catto/chosen": parts[0], "catto/rejected": parts[1], "catto/confidence": confidence})
+        return parts[0] + parts[1]
+
+    def _note(self, **values: Tensor) -> None:
+        """Log means over the processes, as TRL logs its own."""
+        trainer: Any = self
+        metrics = trainer._metrics["train" if trainer.model.training else "eval"]
+        for name, value in values.items():
+            metrics[name].append(trainer.accelerator.gather_for_metrics(value.detach()).mean().item())
+
+
+class CATTOTrainer(CATTOMixin, DPOTrainer):  # type: ignore[misc]
+    """TRL's `DPOTrainer` with CATTO's calibration loss; built and used in the same way.
+
+    Source: Parikh, Sai, Shivaswamy, Panchal, Lan, CATTO: Balancing Preferences and Confidence in Language Models, 2026.
+    """
+
+
+def _is_peft(model: Any) -> bool:
+    from peft import PeftModel
+
+    return isinstance(model, PeftModel)
+
+
+def _check_finite(loss: Tensor, step: int) -> None:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise ModelError(
+            f"The loss after {step} steps is {value}: go on from the last checkpoint with a lower learning rate."
+        )
+
+
+def build(
+    settings: CattoSettings,
+    model: Any,
+    tokenizer: Any,
+    arguments: Mapping[str, Any],
+    held_out: Sequence[Question] | None = None,
+) -> CATTOTrainer:
+    """Return the trainer that `settings` ask for, with pairs made of the questions of `settings.train`.
+
+    Args:
+        settings: what to train.
+        model: a Transformers causal model; LoRA is put around it where the settings ask for it.
+        tokenizer: its tokenizer.
+        arguments: keyword arguments of `TrainingArguments`.
+        held_out: questions whose pairs become the trainer's evaluation set.
+
+    Raises:
+        PromptTooLong: a pair longer than `settings.max_length`, by the name of its question.
+        QuestionError: a question without an answer.
+    """
+    from calibwrap.data import load_questions
+    from calibwrap.wrap import wrap
+
+    source = settings.train
+    questions = load_questions(source.source, split=source.split, limit=source.limit, seed=source.seed)
+    lm = wrap(model, tokenizer) if settings.rejected == "hardest" else None
+    sets = []
+    for asked in (questions, held_out):
+        pairs = None
+        if asked is not None:
+            template = TEMPLATES[settings.template]
+            pairs = preference_pairs(asked, rejected=settings.rejected, lm=lm, seed=settings.seed, template=template)
+            check_lengths(pairs, tokenizer, settings.max_length)
+        sets.append(pairs)
+    return CATTOTrainer(
+        model=model,
+        ref_model=None if settings.lora else deepcopy(model),
+        args=_config(settings, arguments),
+        train_dataset=sets[0],
+        eval_dataset=sets[1],
+        processing_class=tokenizer,
+        peft_config=_adapters(settings),
+    )
+
+
+def _config(settings: CattoSettings, arguments: Mapping[str, Any]) -> CATTOConfig:
+    return CATTOConfig(
+        **arguments,
+        loss_type=list(settings.preference_loss),
+        beta=settings.beta,
+        max_length=settings.max_length,
+        catto_weight=settings.weight,
+        catto_loss=settings.loss,
+        catto_target=settings.target,
+        margin_scale=settings.margin_scale,
+        detach_target=settings.detach_target,
+        invert_rejected=settings.invert_rejected,
+    )
+
+
+def _adapters(settings: CattoSettings) -> Any:
+    """Return PEFT's configuration of LoRA, or None for all weights."""
+    from peft import LoraConfig
+
+    lora = settings.lora
+    if lora is None:
+        return None
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
+    )
