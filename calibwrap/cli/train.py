@@ -1,0 +1,86 @@
+"""`calibwrap train`: weights or a head that are calibrated, from a YAML file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibwrap.cli.console import print_json, print_rows, progress_bar, say
+from calibwrap.errors import CalibwrapError
+
+if TYPE_CHECKING:
+    from calibwrap.training.plan import Plan
+    from calibwrap.training.run import Result
+
+_FIGURES = {"accuracy": "accuracy", "mean_confidence": "confidence", "ece": "ECE", "brier": "Brier", "nll": "NLL"}
+
+
+def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: bool) -> None:
+    """Train, or say what training would do."""
+    from calibwrap.training.reading import read_settings
+
+    settings = read_settings(config, method)
+    if dry_run:
+        from calibwrap.training.plan import plan
+
+        _show_plan(plan(settings), as_json)
+        return
+    from calibwrap.training.run import is_main_process, train
+
+    quiet = as_json or not is_main_process()
+    say(f"Training {settings.model} by {settings.method}; everything goes to {settings.output}", quiet)
+    with progress_bar("steps", quiet) as progress:
+        result = train(settings, resume=resume, progress=progress)
+    if not result.finished:
+        raise CalibwrapError(
+            f"Stopped after step {result.step} of {result.steps}, with a checkpoint: the same command with --resume "
+            "goes on there."
+        )
+    if is_main_process():
+        _show_result(result, as_json)
+
+
+def _show_plan(plan: "Plan", as_json: bool) -> None:
+    """Print what a run will do and what it needs."""
+    if as_json:
+        print_json({**vars(plan), "memory": {**plan.memory, "total": plan.total}})
+        return
+    rows = [
+        ("method", plan.method),
+        ("model", plan.model),
+        ("output", plan.output),
+        ("questions", f"{plan.questions} to train on, {plan.held_out} held out"),
+        ("steps", f"{plan.steps}, {plan.examples} examples a process"),
+    ]
+    if plan.parameters:
+        rows.append(("parameters", f"{plan.parameters:,}, of which {plan.trainable:,} are trained"))
+    print_rows("What will happen; nothing has been trained", (), rows)
+    if plan.memory:
+        needed = [(name, _gigabytes(size)) for name, size in [*plan.memory.items(), ("together", plan.total)]]
+        print_rows("Memory of one process, with texts of max_length tokens", ("for", "GB"), needed)
+
+
+def _show_result(result: "Result", as_json: bool) -> None:
+    """Print the held-out figures before and after, and where the files are."""
+    files = {"adapter": result.adapter, "weights": result.weights}
+    if as_json:
+        found = {name: str(path) for name, path in files.items() if path is not None}
+        figures = {"before": result.before, "after": result.after}
+        print_json({"method": result.method, "output": str(result.output), "steps": result.step, **found, **figures})
+        return
+    if result.after:
+        cells = [(said, _cell(result.before.get(name)), _cell(result.after[name])) for name, said in _FIGURES.items()]
+        print_rows("Held-out questions, with 95 % bootstrap intervals", ("", "before", "after"), cells)
+    for name, path in files.items():
+        say(f"{name.capitalize()}: {path}", quiet=path is None)
+    say(f"Output: {result.output}")
+
+
+def _cell(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["value"] is None:
+        return "not measured"
+    text = f"{figure['value']:.3f}"
+    return text if figure["low"] is None else f"{text}  {figure['low']:.2f}–{figure['high']:.2f}"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3f}"

@@ -1,0 +1,69 @@
+"""The log of a training run: one JSON line a step and a line for each time the held-out questions were asked."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from calibwrap.journal import Journal
+from calibwrap.questions import Question
+from calibwrap.training.settings import TrainSettings
+
+FILE = "training.jsonl"
+"""The log in the output folder."""
+
+_FREE = {"output", "merge", "report_to", "save_steps", "threads"}
+"""Settings that may change when a run is resumed: what is learnt does not depend on them."""
+
+
+class RunLog:
+    """An open log; a step that an earlier, interrupted run wrote down stays as it is."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Write to an open journal."""
+        self._journal = journal
+
+    def write_step(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Write down the loss and the other numbers of a step."""
+        self._write({"id": f"step-{step}", "step": step, **numbers})
+
+    def write_held_out(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Write down the held-out figures after a step; 0 is before the first."""
+        self._write({"id": f"held-out-{step}", "step": step, "held_out": dict(figures)})
+
+    def held_out(self, step: int) -> dict[str, Any] | None:
+        """Return the held-out figures after a step, if they were measured."""
+        record = self._journal.done.get(f"held-out-{step}")
+        return None if record is None else dict(record["held_out"])
+
+    def write_finished(self, step: int) -> None:
+        """Write down that weights and model card are in their place after the last step."""
+        self._write({"id": "finished", "step": step})
+
+    def finished(self) -> int | None:
+        """Return the number of steps of a run that is finished; None while it is not."""
+        record = self._journal.done.get("finished")
+        return None if record is None else int(record["step"])
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if record["id"] not in self._journal.done:
+            self._journal.append([record])
+
+
+@contextmanager
+def open_log(settings: TrainSettings, held_out: Sequence[Question], resume: bool) -> Iterator[RunLog]:
+    """Yield the log in the output folder, which says what the run is determined by.
+
+    Raises:
+        JournalError: there is a log and `resume` is false, or it is that of other settings, which are named.
+    """
+    import hashlib
+
+    asked = repr([(question.id, question.prompt, question.options, question.answer) for question in held_out])
+    header = {
+        **settings.model_dump(mode="json", exclude=_FREE),
+        "held_out_questions": hashlib.sha256(asked.encode()).hexdigest()[:16],
+    }
+    settings.output.mkdir(parents=True, exist_ok=True)
+    with Journal.open(Path(settings.output) / FILE, header, resume) as journal:
+        yield RunLog(journal)

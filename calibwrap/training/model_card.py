@@ -1,0 +1,129 @@
+"""The README of an output folder: what was trained, on what, and the calibration that was measured. Nothing beyond."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from calibwrap.training.reading import WeightSettings
+from calibwrap.training.settings import QuestionSet
+
+_METHODS = {
+    "catto": "CATTO (preference optimisation with a calibration loss; Parikh et al., 2026)",
+    "cft": "CFT (calibration-aware fine-tuning; Xiao et al., 2025)",
+    "rcft": "RCFT (fine-tuning with an ECE regulariser; Xiao et al., 2025)",
+    "rewarding-doubt": "Rewarding Doubt (confidence said in words, by reinforcement learning; Stangel et al., 2025)",
+}
+_FIGURES = {
+    "accuracy": "accuracy",
+    "mean_confidence": "mean confidence",
+    "ece": "ECE, 15 bins",
+    "brier": "Brier score",
+    "nll": "negative log-likelihood",
+}
+
+
+def model_card(settings: WeightSettings, n_held_out: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the text of a model card in Markdown.
+
+    Args:
+        settings: of the run.
+        n_held_out: number of held-out questions.
+        before: held-out figures of the model as it came, each with `value`, `low` and `high`; empty when not measured.
+        after: the same after the last step.
+
+    >>> from calibwrap.training.settings import CftSettings
+    >>> asked = CftSettings(model="m", output="out", train={"source": "arc_easy"})
+    >>> print(model_card(asked, 0, {}, {}).splitlines()[0])
+    # m, trained by CFT
+    """
+    name = _METHODS[settings.method].partition(" (")[0]
+    parts = [
+        f"# {_shown(settings.model)}, trained by {name}",
+        f"Method: {_METHODS[settings.method]}, with calibwrap {version('calibwrap')}.",
+        _data(settings, n_held_out),
+        "## Calibration measured on the held-out questions",
+        _table(settings, n_held_out, before, after),
+        "## How it was trained",
+        f"`calibwrap train {settings.method} CONFIG.yaml` with these settings, seed {settings.seed}:",
+        f"```yaml\n{_yaml(settings)}```",
+        "## What is in this folder",
+        _contents(settings),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _data(settings: WeightSettings, n_held_out: int) -> str:
+    """Return what was trained on and what was held out."""
+    seen = settings.max_steps * settings.batch_size * settings.gradient_accumulation
+    lines = [
+        f"- Trained on: {_set(settings.train)}; {settings.max_steps} steps, {seen} examples a process (repeats counted)"
+    ]
+    if settings.held_out is not None:
+        lines.append(f"- Held out: {_set(settings.held_out)}; {n_held_out} questions, none of them trained on")
+    return "\n".join(lines)
+
+
+def _table(settings: WeightSettings, n: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the figures before and after, or that there are none."""
+    if settings.held_out is None or not after:
+        return "Nothing was measured: the settings hold out no questions. Nothing is claimed about this model."
+    rows = [f"| {n} questions, readout `{settings.held_out.readout}` | before | after |", "|---|---|---|"]
+    rows += [f"| {said} | {_cell(before.get(name))} | {_cell(after.get(name))} |" for name, said in _FIGURES.items()]
+    rows.append(
+        "\nIn brackets: 95 % bootstrap intervals over the questions. One run with one seed, measured on questions of "
+        "one set: other questions, other prompts, another readout or a quantised copy may behave otherwise."
+    )
+    return "\n".join(rows)
+
+
+def _cell(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["value"] is None:
+        return "not measured"
+    if figure["low"] is None:
+        return f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def _set(source: QuestionSet) -> str:
+    """Return which questions a set is."""
+    parts = [f"`{_shown(source.source)}`"]
+    if source.split:
+        parts.append(f"split {source.split}")
+    if source.limit is not None:
+        parts.append(f"at most {source.limit} questions")
+    if source.seed is not None:
+        parts.append(f"order drawn with seed {source.seed}")
+    return ", ".join(parts)
+
+
+def _yaml(settings: WeightSettings) -> str:
+    """Return the settings as YAML, without the folders of the machine that they were used on."""
+    import yaml
+
+    values = settings.model_dump(mode="json")
+    values |= {"model": _shown(settings.model), "output": settings.output.name}
+    for name in ("train", "held_out"):
+        if values[name] is not None:
+            values[name]["source"] = _shown(values[name]["source"])
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _shown(source: str) -> str:
+    """Return a source without the folders that lead to it.
+
+    >>> _shown("/home/me/models/small.gguf"), _shown("owner/name")
+    ('small.gguf', 'owner/name')
+    """
+    is_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    return source.rstrip("/").rpartition("/")[2] if is_path else source
+
+
+def _contents(settings: WeightSettings) -> str:
+    """Return what lies where."""
+    lines = ["- `training.jsonl`: loss of every step and all held-out figures"]
+    if settings.lora is not None:
+        lines.append("- `adapter/`: the LoRA adapter alone")
+    if settings.lora is None or settings.merge:
+        lines.append('- `weights/`: whole weights; `calibwrap.wrap("hf:FOLDER/weights")`, and vLLM alike')
+    lines.append("- `checkpoints/`: the last two checkpoints; of no use once the run is finished")
+    return "\n".join(lines)

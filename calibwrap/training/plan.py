@@ -1,0 +1,156 @@
+"""What a training run will do and the memory it needs, worked out before any weights are loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calibwrap.errors import InputError, ModelError, need
+from calibwrap.questions import Question
+from calibwrap.training.reading import WeightSettings
+from calibwrap.training.settings import AnySettings, HeadSettings, Lora
+from calibwrap.training.weights import resolve
+
+_FLOAT = 4
+"""Bytes of a number: training is in float32."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do."""
+
+    method: str
+    """What is trained."""
+    model: str
+    """What it is trained on."""
+    output: str
+    """Where everything goes."""
+    questions: int
+    """Questions to train on."""
+    held_out: int
+    """Held-out questions; 0 without."""
+    steps: int
+    """Optimiser steps."""
+    examples: int
+    """Examples in all steps of one process, repeats counted."""
+    parameters: int
+    """Numbers in the model."""
+    trainable: int
+    """Numbers that training changes: LoRA's, or all."""
+    memory: dict[str, int]
+    """Bytes by what needs them; those that depend on the texts' lengths are for texts of `max_length` tokens."""
+
+    @property
+    def total(self) -> int:
+        """Bytes in all, at most: most texts are far shorter than `max_length`."""
+        return sum(self.memory.values())
+
+
+def plan(settings: AnySettings) -> Plan:
+    """Return what `train(settings)` will do; questions and the model's configuration are read, its weights are not.
+
+    Raises:
+        InputError: questions or settings that cannot be used; ModelError: no configuration of a model is there.
+        MissingExtra: a package of the extra `train` is not installed.
+    """
+    from calibwrap.data import load_questions
+    from calibwrap.training.held_out import check_held_out
+
+    train, held_out = (
+        []
+        if source is None
+        else load_questions(source.source, split=source.split, limit=source.limit, seed=source.seed)
+        for source in (settings.train, settings.held_out)
+    )
+    if held_out:
+        check_held_out(held_out, train)
+    shared = (settings.method, settings.model, str(settings.output), len(train), len(held_out))
+    if isinstance(settings, HeadSettings):
+        return Plan(*shared, steps=settings.max_epochs, examples=len(train), parameters=0, trainable=0, memory={})
+    config = configuration(settings.model)
+    parameters, trainable = counted(config, settings.lora)
+    return Plan(
+        *shared,
+        steps=settings.max_steps,
+        examples=settings.max_steps * settings.batch_size * settings.gradient_accumulation,
+        parameters=parameters,
+        trainable=trainable,
+        memory=memory(config.get_text_config(), parameters, trainable, rows(settings, train), settings),
+    )
+
+
+def configuration(source: str) -> Any:
+    """Return the Transformers configuration of a source, as `load_trainable` takes them.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    transformers = need("transformers", feature="planning a training run", extra="train")
+    path = Path(resolve(source))
+    place, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (resolve(source), {})
+    try:
+        return transformers.AutoConfig.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"No model configuration could be read at '{source}': {str(error).splitlines()[0]}") from error
+
+
+def counted(config: Any, lora: Lora | None) -> tuple[int, int]:
+    """Return how many numbers a model of this configuration has, and how many of them are trained.
+
+    The model is built without memory for its weights.
+
+    Raises:
+        InputError: LoRA's targets name no layer of this model.
+    """
+    torch = need("torch", feature="planning a training run", extra="train")
+    transformers = need("transformers", feature="planning a training run", extra="train")
+    peft = need("peft", feature="planning a training run", extra="train")
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        model.tie_weights()
+        parameters = sum(weight.numel() for weight in model.parameters())
+        if lora is None:
+            return parameters, parameters
+        try:
+            model = peft.get_peft_model(
+                model, peft.LoraConfig(r=lora.rank, target_modules=lora.targets, task_type="CAUSAL_LM")
+            )
+        except ValueError as error:
+            raise InputError(f"'lora.targets' do not fit the model: {str(error).splitlines()[0]}") from error
+    return parameters, sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+
+
+def rows(settings: WeightSettings, train: Sequence[Any]) -> int:
+    """Return how many texts are in the model at once in a step of one process.
+
+    >>> from calibwrap.training.settings import CattoSettings
+    >>> rows(CattoSettings(model="m", output="out", train={"source": "arc_easy"}, batch_size=6), [])
+    12
+    """
+    if settings.method == "catto":
+        return 2 * settings.batch_size
+    if settings.method == "rcft" and train:
+        return settings.batch_size * max(len(one.options) if isinstance(one, Question) else 1 for one in train)
+    return settings.batch_size
+
+
+def memory(config: Any, parameters: int, trainable: int, texts: int, settings: WeightSettings) -> dict[str, int]:
+    """Return bytes of one process by what needs them.
+
+    Activations are those that a Llama-like layer keeps for the backward pass without checkpointing: about 14 states and
+    4 feed-forward rows a token. AdamW keeps two numbers for each that is trained.
+    """
+    tokens = texts * settings.max_length
+    layer = 14 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+    logits = tokens * config.vocab_size * _FLOAT  # (B, T, V)
+    needed = {
+        "weights": parameters * _FLOAT,
+        "gradients": trainable * _FLOAT,
+        "optimizer states": 2 * trainable * _FLOAT,
+        "activations, about": tokens * config.num_hidden_layers * layer * _FLOAT,
+        "logits": logits,
+        "gradients of logits": logits,
+    }
+    if settings.method == "catto" and settings.lora is None:
+        needed["reference model"] = parameters * _FLOAT
+    return needed

@@ -1,0 +1,270 @@
+"""One training run from its settings to weights, log and model card; it can be stopped at any time and goes on."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibwrap.errors import InputError, need
+from calibwrap.training.log import RunLog, open_log
+from calibwrap.training.model_card import model_card
+from calibwrap.training.reading import WeightSettings
+from calibwrap.training.settings import AnySettings, HeadSettings
+from calibwrap.training.weights import ADAPTER, WEIGHTS, load_trainable, save_weights
+from calibwrap.wrap import Progress
+
+if TYPE_CHECKING:
+    from calibwrap.training.held_out import Figures
+
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints in the output folder."""
+
+_TRAINERS = {
+    "catto": "calibwrap.training.catto_trainer",
+    "cft": "calibwrap.training.cft_trainer",
+    "rcft": "calibwrap.training.cft_trainer",
+    "rewarding-doubt": "calibwrap.training.doubt_trainer",
+}
+"""Where each method's function `build` lives."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to."""
+
+    method: str
+    """What was trained."""
+    output: Path
+    """The output folder; for a head, its file."""
+    step: int
+    """Steps done."""
+    steps: int
+    """Steps in all."""
+    before: "Figures" = field(default_factory=dict)
+    """Held-out figures before the first step, each a value and the ends of its 95 % interval; empty without."""
+    after: "Figures" = field(default_factory=dict)
+    """The same after the last step."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done; a run that was stopped goes on with `resume=True`."""
+        return self.step >= self.steps
+
+    @property
+    def adapter(self) -> Path | None:
+        """Folder of the low-rank adapter, if there is one."""
+        return _if_there(self.output / ADAPTER)
+
+    @property
+    def weights(self) -> Path | None:
+        """Folder of the whole weights, if they were wanted."""
+        return _if_there(self.output / WEIGHTS)
+
+
+def train(settings: AnySettings, *, resume: bool = False, progress: Progress | None = None) -> Result:
+    """Return what training as `settings` say came to; weights, log and model card are in the output folder.
+
+    Ctrl-C and SIGTERM end the run after its step with a checkpoint, and the result says that it is not finished. The
+    same settings with `resume` go on there, to the weights of a run that was never stopped.
+
+    Args:
+        settings: of any method.
+        resume: whether to go on with what an earlier run left in the output folder; without one, it begins anew.
+        progress: called with (steps done, steps in all); for a head, with positions read.
+
+    Raises:
+        InputError: held-out questions that are trained on, or settings that do not fit together.
+        QuestionError: a question without an answer.
+        PromptTooLong: an example that is longer than `max_length`, by the name of its question.
+        JournalError: the output folder holds another run, or one that is not to be resumed.
+        ModelError: the model cannot be opened, or loss or gradient became NaN.
+        MissingExtra: a package of the extra `train` is not installed.
+    """
+    if isinstance(settings, HeadSettings):
+        return _train_head(settings, progress)
+    for package in ("torch", "transformers", "trl", "peft", "datasets", "accelerate"):
+        need(package, feature="training", extra="train")
+    held_out = _held_out(settings)
+    with ExitStack() as opened:
+        log = None
+        if is_main_process():
+            log = opened.enter_context(open_log(settings, held_out, resume))
+            done = log.finished()
+            if done is not None:
+                return _result(settings, log, done)
+        step = _train(settings, held_out, log, progress)
+        return (
+            Result(settings.method, settings.output, step, settings.max_steps)
+            if log is None
+            else _result(settings, log, step)
+        )
+
+
+def _train_head(settings: HeadSettings, progress: Progress | None) -> Result:
+    """Return what training a head on a frozen model came to; it is one call, and its recording is resumable."""
+    from calibwrap.training.head import train_head
+
+    settings.output.parent.mkdir(parents=True, exist_ok=True)
+    train_head(settings, progress)
+    return Result(settings.method, settings.output, 1, 1)
+
+
+def _held_out(settings: WeightSettings) -> Sequence[Any]:
+    """Return the held-out questions; none when none are wanted."""
+    from calibwrap.data import load_questions
+    from calibwrap.training.held_out import check_held_out
+
+    if settings.held_out is None:
+        return ()
+    train, held_out = (
+        load_questions(source.source, split=source.split, limit=source.limit, seed=source.seed)
+        for source in (settings.train, settings.held_out)
+    )
+    return check_held_out(held_out, train)
+
+
+def _train(settings: WeightSettings, held_out: Sequence[Any], log: RunLog | None, progress: Progress | None) -> int:
+    """Return the number of steps done; after the last one, weights and model card are written."""
+    import torch
+    from transformers import set_seed
+
+    from calibwrap.training.callbacks import Stop
+
+    torch.set_num_threads(settings.threads)
+    model, tokenizer = load_trainable(settings.model)
+    set_seed(settings.seed)  # LoRA's first weights are drawn when the trainer is built
+    trainer = _build(settings, model, tokenizer, held_out)
+    _check_parallel(trainer)
+    stop = Stop()
+    _add_callbacks(trainer, settings, tokenizer, held_out, log, stop, progress)
+    with stop.listening():
+        step = _steps(trainer, settings)
+    if log is not None and step >= settings.max_steps:
+        base = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        save_weights(trained, tokenizer, settings.output, merge=settings.merge, base=base)
+        card = model_card(settings, len(held_out), log.held_out(0) or {}, log.held_out(step) or {})
+        (settings.output / "README.md").write_text(card, encoding="utf-8")
+        log.write_finished(step)
+    return step
+
+
+def _build(settings: WeightSettings, model: Any, tokenizer: Any, held_out: Sequence[Any]) -> Any:
+    """Return the trainer of the settings' method.
+
+    Only Rewarding Doubt makes use of held-out questions itself; the others would compute a loss nobody asked for.
+    """
+    build = import_module(_TRAINERS[settings.method]).build
+    wanted = held_out if held_out and settings.method == "rewarding-doubt" else None
+    return build(settings, model, tokenizer, training_arguments(settings), wanted)
+
+
+def training_arguments(settings: WeightSettings) -> dict[str, Any]:
+    """Return the keyword arguments of Transformers' TrainingArguments, or a subclass's, that `settings` ask for.
+
+    >>> from calibwrap.training.settings import CftSettings
+    >>> asked = CftSettings(model="m", output="out", train={"source": "arc_easy"}, max_steps=5)
+    >>> found = training_arguments(asked)
+    >>> found["output_dir"], found["max_steps"]
+    ('out/checkpoints', 5)
+    """
+    import torch
+
+    return {
+        "output_dir": str(settings.output / CHECKPOINTS),
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "max_steps": settings.max_steps,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "learning_rate": settings.learning_rate,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": list(settings.report_to),
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "disable_tqdm": True,
+    }
+
+
+def is_main_process() -> bool:
+    """Return whether this process writes files: the first of those that `accelerate launch` started, or the only one.
+
+    >>> is_main_process()
+    True
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
+def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """Return the newest whole checkpoint in `folder` and its step; the trainer's state is what is written last.
+
+    >>> last_checkpoint(Path("nowhere")) is None
+    True
+    """
+    found = []
+    for state in folder.glob("checkpoint-*/trainer_state.json"):
+        try:
+            found.append((int(json.loads(state.read_text(encoding="utf-8"))["global_step"]), state.parent))
+        except (ValueError, KeyError):
+            continue  # killed while it was written: an older one is whole
+    return None if not found else (max(found)[1], max(found)[0])
+
+
+def _check_parallel(trainer: Any) -> None:
+    """Refuse what spreads one model over processes: its weights would be measured and saved in parts."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise InputError(
+            "calibwrap trains data-parallel, with a whole model on every process. Got FSDP or DeepSpeed: launch "
+            "without them, or use the trainer's class with your own saving."
+        )
+
+
+def _add_callbacks(
+    trainer: Any,
+    settings: WeightSettings,
+    tokenizer: Any,
+    held_out: Sequence[Any],
+    log: RunLog | None,
+    stop: Any,
+    progress: Progress | None,
+) -> None:
+    """Let the run be logged, measured and stopped; held-out questions are measured before the wish to stop is seen."""
+    from transformers import PrinterCallback
+
+    from calibwrap.training.callbacks import HeldOutCallback, LogCallback, StopCallback
+    from calibwrap.training.held_out import HeldOutSet
+
+    trainer.remove_callback(PrinterCallback)  # standard output is for results
+    trainer.add_callback(LogCallback(log, progress if is_main_process() else None))
+    if log is not None and settings.held_out is not None:
+        asked = HeldOutSet(tuple(held_out), settings.held_out.readout, tokenizer)
+        trainer.add_callback(HeldOutCallback(asked, settings.held_out.every_steps, log, stop, trainer))
+    trainer.add_callback(StopCallback(stop))
+
+
+def _steps(trainer: Any, settings: WeightSettings) -> int:
+    """Return the number of steps done, having gone on from the newest checkpoint if there is one."""
+    found = last_checkpoint(settings.output / CHECKPOINTS)
+    if found is not None and found[1] >= settings.max_steps:
+        trainer._load_from_checkpoint(str(found[0]))  # `train` would take one step more before it looks at its number
+        return found[1]
+    trainer.train(resume_from_checkpoint=None if found is None else str(found[0]))
+    return int(trainer.state.global_step)
+
+
+def _result(settings: WeightSettings, log: RunLog, step: int) -> Result:
+    """Return what the log and the output folder say."""
+    before, after = log.held_out(0) or {}, log.held_out(settings.max_steps) or {}
+    return Result(settings.method, settings.output, step, settings.max_steps, before, after)
+
+
+def _if_there(folder: Path) -> Path | None:
+    return folder if folder.is_dir() else None

@@ -1,0 +1,138 @@
+"""`calibwrap train`: settings out of YAML, plans, runs, and sentences for what is wrong."""
+
+import json
+import os
+import signal
+
+import pytest
+import yaml
+
+from calibwrap.errors import InputError
+from calibwrap.training.reading import read_settings
+from tests.training import runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    runs.prepare(folder)
+    return folder
+
+
+@pytest.fixture
+def config(folder, tmp_path):
+    """Return a function that writes the settings of a short run to a file."""
+
+    def write(name="run", **changed):
+        values = runs.settings(folder, name).model_dump(mode="json", exclude_unset=True)
+        values.pop("method", None)
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump({**values, "output": str(tmp_path / name), **changed}))
+        return path
+
+    return write
+
+
+def test_a_run_from_a_file(run, config, tmp_path):
+    path = config(max_steps=2)
+    code, out, err = run("train", "cft", str(path))
+    assert code == 0, err
+    assert "accuracy" in out
+    assert str(tmp_path / "run" / "weights") in err
+    code, out, err = run("train", "cft", str(path), "--resume", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["steps"] == 2
+    assert found["after"]["accuracy"]["value"] is not None
+    code, _, err = run("train", "cft", str(path))
+    assert code == 1
+    assert "--resume" in err
+
+
+def test_a_dry_run_says_what_would_happen(run, config, tmp_path):
+    path = config(method="catto")
+    code, out, _ = run("train", str(path), "--dry-run")
+    assert code == 0
+    assert "18 to train on, 10 held out" in out
+    assert "optimizer states" in out
+    code, out, err = run("train", "catto", str(path), "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["memory"]["total"] == sum(size for name, size in found["memory"].items() if name != "total")
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(run, config, monkeypatch, tmp_path):
+    from calibwrap.training.callbacks import LogCallback
+
+    told = LogCallback.on_step_end
+
+    def on_step_end(self, args, state, control, **rest):
+        told(self, args, state, control, **rest)
+        if state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(LogCallback, "on_step_end", on_step_end)
+    code, out, err = run("train", "cft", str(config(held_out=None)))
+    assert (code, out) == (1, "")
+    assert "Error: Stopped after step 1 of 5, with a checkpoint: the same command with --resume goes on there." in err
+    assert (tmp_path / "run" / "checkpoints" / "checkpoint-1" / "trainer_state.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "sentence"),
+    [
+        ({"weigth": 0.1}, ["catto"], "'weigth' is unknown (did you mean 'weight'?)"),
+        ({"lora": {"rang": 4}}, ["cft"], "'lora.rang' is unknown"),
+        ({"max_steps": 0}, ["cft"], "'max_steps': input should be greater than or equal to 1, got 0"),
+        ({"model": None}, ["cft"], "'model': input should be a valid string, got None"),
+        ({"method": "cft"}, ["catto"], "The command trains 'catto' and"),
+        ({"method": "cat"}, [], "(did you mean 'catto'?)"),
+        ({}, [], "'method' in"),
+        ({}, ["dpo"], "must be one of catto, cft, head, rcft, rewarding-doubt. Got 'dpo'"),
+    ],
+)
+def test_a_wrong_key_is_one_sentence(run, config, changed, words, sentence):
+    code, out, err = run("train", *words, str(config(**changed)))
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: ")
+    assert sentence in " ".join(err.split())
+    assert err.count("\n") == 1
+
+
+def test_a_missing_key_is_told(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("method: cft\nmodel: m\n")
+    with pytest.raises(InputError, match="'output' is missing; 'train' is missing"):
+        read_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("model: [", "no YAML in line"),
+        ("model: a\nmodel: b\n", "no YAML in line 2: 'model' is there twice"),
+        ("- model\n", "must hold keys and values"),
+        ("1: 2\n", "must hold keys and values"),
+        ("", "must hold keys and values"),
+    ],
+)
+def test_what_is_no_mapping_is_told(tmp_path, text, sentence):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_settings(path, "cft")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_settings(tmp_path / "nothing.yaml", "cft")
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("method: cft\nmodel: m\noutput: out\ntrain: {source: arc_easy}\nlearning_rate: 2e-4\nlora:\n")
+    found = read_settings(path)
+    assert (found.learning_rate, found.lora) == (2e-4, None)
+
+
+def test_wrong_usage_has_exit_code_2(run, config):
+    assert run("train")[0] == 2
+    assert run("train", "cft", str(config()), "more")[0] == 2

@@ -1,0 +1,51 @@
+"""The model card says what was measured, and nothing else."""
+
+from pathlib import Path
+
+import yaml
+
+from calibwrap.training.model_card import model_card
+from calibwrap.training.reading import METHODS
+
+FIGURE = {"value": 0.25, "low": 0.2, "high": 0.3125, "reason": ""}
+ABSENT = {"value": None, "low": None, "high": None, "reason": "all right"}
+AFTER = {"accuracy": FIGURE, "mean_confidence": FIGURE, "ece": FIGURE, "brier": FIGURE, "nll": ABSENT}
+
+
+def settings(method="catto", **changed):
+    values = {
+        "model": "/home/someone/models/base",
+        "output": "/home/someone/runs/tuned",
+        "train": {"source": "commonsense_qa", "split": "train", "limit": 360},
+        "held_out": {"source": "/home/someone/mine.jsonl", "seed": None},
+    }
+    return METHODS[method].model_validate({**values, **changed})
+
+
+def test_figures_stand_with_their_intervals():
+    card = model_card(settings(), 300, {}, AFTER)
+    assert "# base, trained by CATTO" in card
+    assert "| ECE, 15 bins | not measured | 0.250 [0.200, 0.312] |" in card
+    assert "| negative log-likelihood | not measured | not measured |" in card
+    assert "300 questions, none of them trained on" in card
+    assert (
+        "`commonsense_qa`, split train, at most 360 questions, order drawn with seed 0; 60 steps, 360 examples" in card
+    )
+    assert "`calibwrap train catto CONFIG.yaml`" in card
+
+
+def test_no_folder_of_the_machine_is_in_it_and_the_settings_train_again():
+    card = model_card(settings("rcft", lora=None), 300, AFTER, AFTER)
+    assert "someone" not in card
+    written = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0])
+    again = METHODS["rcft"].model_validate(written)
+    assert again.output == Path("tuned")
+    assert again.model == "base"
+    assert "adapter/" not in card
+
+
+def test_without_held_out_questions_nothing_is_claimed():
+    card = model_card(settings(held_out=None), 0, {}, {})
+    assert "Nothing is claimed" in card
+    assert "ECE, 15 bins" not in card
+    assert "`weights/`" not in model_card(settings(held_out=None, merge=False), 0, {}, {})

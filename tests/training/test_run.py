@@ -1,0 +1,197 @@
+"""Whole runs: what they leave behind, that they go on exactly where they stopped, and what ends them."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from transformers import TrainerState
+
+import calibwrap as cw
+from calibwrap.data import save_questions
+from calibwrap.errors import InputError, JournalError, ModelError, QuestionError
+from calibwrap.training import run as module
+from calibwrap.training import train
+from calibwrap.training.callbacks import LogCallback, Stop
+from calibwrap.training.run import last_checkpoint
+
+from . import runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    runs.prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """Return the result of a run that was never stopped."""
+    seen = []
+    result = train(runs.settings(folder, "whole"), progress=lambda done, total: seen.append((done, total)))
+    assert seen[0] == (0, 5)
+    assert seen[-1] == (5, 5)
+    return result
+
+
+def records(output):
+    lines = [json.loads(line) for line in (output / "training.jsonl").read_text().splitlines()]
+    return {record["id"]: record for record in lines[1:]}
+
+
+def same_weights(one, other):
+    mine, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert mine.keys() == theirs.keys()
+    for name, weight in mine.items():
+        np.testing.assert_array_equal(weight, theirs[name], err_msg=name)
+
+
+def test_a_run_leaves_weights_adapter_log_and_card(whole, folder):
+    assert whole.finished
+    assert (whole.adapter, whole.weights) == (whole.output / "adapter", whole.output / "weights")
+    written = records(whole.output)
+    assert [name for name in written if name.startswith("held-out")] == [f"held-out-{step}" for step in (0, 2, 4, 5)]
+    losses = [written[f"step-{step}"]["loss"] for step in range(1, 6)]
+    assert losses[-1] < losses[0]
+    assert whole.after == written["held-out-5"]["held_out"]
+    assert whole.before["ece"]["low"] <= whole.before["ece"]["value"]
+    with cw.wrap(f"hf:{whole.weights}") as lm:
+        scores = lm.scores(runs.questions(100, 10), readout="continuation")
+    correct = scores.choice == np.array([one.answer for one in runs.questions(100, 10)])
+    assert whole.after["accuracy"]["value"] == pytest.approx(correct.mean())
+    assert whole.after["ece"]["value"] == pytest.approx(cw.metrics.ece(scores.confidence, correct), abs=1e-5)
+    card = (whole.output / "README.md").read_text()
+    assert f"{whole.after['ece']['value']:.3f}" in card
+    assert str(folder) not in card
+    adapter = json.loads((whole.adapter / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(folder / "model" / "weights")
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(folder, whole):
+    asked = runs.settings(folder, "stopped")
+
+    def interrupt(done, total):
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    first = train(asked, progress=interrupt)
+    assert (first.step, first.finished, first.weights) == (3, False, None)
+    assert last_checkpoint(asked.output / "checkpoints")[1] == 3
+    with pytest.raises(JournalError, match="--resume"):
+        train(asked)
+    again = train(asked, resume=True)
+    assert again.finished
+    same_weights(whole.weights, again.weights)
+    mine, theirs = records(asked.output), records(whole.output)
+    assert mine.keys() == theirs.keys()
+    for name in theirs:
+        assert mine[name].get("loss") == theirs[name].get("loss")
+        assert mine[name].get("held_out") == theirs[name].get("held_out")
+
+
+def test_all_weights_trained_resume_alike_after_a_kill(folder):
+    """A kill leaves a checkpoint half written; the run goes on from the whole one before it."""
+    changed = {"lora": None, "learning_rate": 1e-3, "held_out": None, "gradient_accumulation": 2}
+    straight = train(runs.settings(folder, "full", **changed))
+    asked = runs.settings(folder, "full-killed", **changed)
+    shutil.copytree(straight.output, asked.output)
+    newest, step = last_checkpoint(asked.output / "checkpoints")
+    assert step == 5
+    (newest / "trainer_state.json").write_text('{"global_step": 5, "epo')
+    shutil.rmtree(asked.output / "weights")
+    log = asked.output / "training.jsonl"
+    kept = [line for line in log.read_text().splitlines(keepends=True) if '"finished"' not in line]
+    log.write_text("".join(kept) + '{"id": "step')
+    again = train(asked, resume=True)
+    assert (again.adapter, again.step) == (None, 5)
+    same_weights(straight.weights, again.weights)
+    assert "Nothing was measured" in (again.output / "README.md").read_text()
+
+
+def test_a_run_killed_while_its_weights_were_written_takes_no_step_more(folder, whole):
+    asked = runs.settings(folder, "unsaved")
+    shutil.copytree(whole.output, asked.output)
+    shutil.rmtree(asked.output / "weights")
+    log = asked.output / "training.jsonl"
+    log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"finished"' not in line))
+    again = train(asked, resume=True)
+    same_weights(whole.weights, again.weights)
+    assert records(asked.output).keys() == records(whole.output).keys()
+
+
+def test_a_finished_run_resumed_does_nothing(whole, folder, monkeypatch):
+    monkeypatch.setattr(module, "load_trainable", None)
+    again = train(runs.settings(folder, "whole"), resume=True)
+    assert (again.after, again.finished, again.weights) == (whole.after, True, whole.weights)
+
+
+def test_other_settings_do_not_resume(whole, folder):
+    with pytest.raises(JournalError, match="learning_rate"):
+        train(runs.settings(folder, "whole", learning_rate=0.5), resume=True)
+    assert train(runs.settings(folder, "whole", threads=2, save_steps=1), resume=True).finished
+
+
+def test_a_loss_that_is_no_number_ends_the_run(folder):
+    asked = runs.settings(folder, "broken", learning_rate=1e30, held_out=None, lora=None)
+    with pytest.raises(ModelError, match=r"nan|inf"):
+        train(asked)
+    assert not (asked.output / "weights").exists()
+
+
+def test_no_number_is_told_before_the_checkpoint_is_written():
+    callback = LogCallback(None)
+    callback.on_log(None, TrainerState(global_step=1), None, {"loss": 0.5, "grad_norm": 1.0})
+    callback.on_log(None, TrainerState(global_step=1), None, {"eval_loss": float("nan")})
+    with pytest.raises(ModelError, match="'loss' became nan in step 2: lower 'learning_rate'"):
+        callback.on_log(None, TrainerState(global_step=2), None, {"loss": float("nan")})
+    with pytest.raises(ModelError, match="'grad_norm' became inf"):
+        callback.on_log(None, TrainerState(global_step=2), None, {"loss": 0.5, "grad_norm": float("inf")})
+
+
+def test_held_out_questions_that_are_trained_on_are_refused(folder):
+    same = {"source": str(folder / "train.jsonl")}
+    with pytest.raises(InputError, match="18 questions are trained on and held out"):
+        train(runs.settings(folder, "leaky", held_out=same))
+    few = folder / "few.jsonl"
+    save_questions(runs.questions(200, 1), few)
+    with pytest.raises(InputError, match="at least 2"):
+        train(runs.settings(folder, "few", held_out={"source": str(few)}))
+    open_answers = folder / "open.jsonl"
+    open_answers.write_text('{"question": "Capital of France?", "answers": ["Paris"]}\n' * 2)
+    with pytest.raises(InputError, match="must have options"):
+        train(runs.settings(folder, "open", held_out={"source": str(open_answers)}))
+    unanswered = folder / "unanswered.jsonl"
+    save_questions([cw.Question(f"{n}?", ["a", "b"], id=str(n)) for n in range(3)], unanswered)
+    with pytest.raises(QuestionError):
+        train(runs.settings(folder, "unanswered", held_out={"source": str(unanswered)}))
+    assert not any((folder / name).exists() for name in ("leaky", "few", "open", "unanswered"))
+
+
+def test_a_second_ctrl_c_ends_at_once_and_handlers_come_back():
+    before = signal.getsignal(signal.SIGINT)
+    stop = Stop()
+    with stop.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            stop.ask(signal.SIGINT)
+        stop.ask(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_in_another_thread_nobody_listens():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def listen():
+        with Stop().listening():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [before]
