@@ -12,6 +12,7 @@ from calibwrap import errors
 from calibwrap.answer_stream import AnswerStream
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
 from calibwrap.calibrators import (
+    CattoHead,
     Identity,
     Isotonic,
     MatrixScaling,
@@ -65,6 +66,7 @@ __all__ = [
     "BestOfN",
     "CalibratedLM",
     "Calibrator",
+    "CattoHead",
     "Chat",
     "Completion",
     "ConfidenceAtK",

@@ -11,6 +11,7 @@ from calibwrap.calibrators._fits import (
     confidence_fit,
     fit_named,
 )
+from calibwrap.calibrators.catto_head import CattoHead
 from calibwrap.calibrators.chain import Chain, chain
 from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
 from calibwrap.calibrators.identity import Identity
@@ -25,6 +26,7 @@ __all__ = [
     "ENTRY_POINTS",
     "FITS",
     "KINDS",
+    "CattoHead",
     "Chain",
     "ConfidenceCalibrator",
     "FitSpec",

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
+from calibwrap.calibrators.catto_head import CattoHead
 from calibwrap.calibrators.chain import Chain
 from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
 from calibwrap.calibrators.identity import Identity
@@ -77,7 +78,7 @@ CONFIDENCE_FITS: Mapping[str, Callable[..., Calibrator]] = MappingProxyType(
 """Every fit of one confidence by name: each takes (N,) confidences and (N,) how right the answers were."""
 
 KINDS: Mapping[str, type[Calibrator]] = MappingProxyType(
-    {one.kind: one for one in (Chain, Identity, Isotonic, MatrixScaling, Platt, Temperature, VectorScaling)}
+    {one.kind: one for one in (CattoHead, Chain, Identity, Isotonic, MatrixScaling, Platt, Temperature, VectorScaling)}
 )
 """Every calibrator of this package by its `kind`, the name in saved files."""
 

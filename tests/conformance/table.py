@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from calibwrap.calibrators import (
+    CattoHead,
     Identity,
     Isotonic,
     MatrixScaling,
@@ -124,6 +125,17 @@ ADAPTERS = [
 
 WEIGHTS = np.array([1.5, 0.7, 1.0, 0.4])
 BIAS = np.array([0.1, -0.3, 0.2, 0.0])
+TOKENS_ONLY = dict.fromkeys(
+    ("check_masked_options_stay_masked", "check_array_equals_scores"),
+    "it was trained on positions and refuses rows of options",
+)
+
+
+def catto_head(level):
+    """A head with weights of every sign, on rows that are longer than its list."""
+    first, last = np.linspace(-0.3, 0.3, 14).reshape(7, 2), np.array([0.5, -0.2])
+    return CattoHead(np.full(7, 0.5), np.ones(7), first, np.zeros(2), last, 0.3, top=3, level=level)
+
 
 CALIBRATORS = [
     Entry("identity", Identity),
@@ -135,6 +147,8 @@ CALIBRATORS = [
     Entry("matrix-scaling", lambda: MatrixScaling(np.diag(WEIGHTS) + 0.1, BIAS)),
     Entry("chain", lambda: chain(Temperature(2.0), Temperature(0.8))),
     Entry("chain-vector", lambda: chain(Temperature(2.0), VectorScaling(WEIGHTS, BIAS))),
+    Entry("catto-head-option", lambda: catto_head("option")),
+    Entry("catto-head-token", lambda: catto_head("token"), {"exempt": TOKENS_ONLY}),
     Entry("platt", lambda: Platt(0.5, -0.3)),
     Entry("platt-falling", lambda: Platt(-0.5, 0.3, clip=0.01)),
     Entry("isotonic", lambda: Isotonic([0.2, 0.5, 0.9], [0.1, 0.4, 0.7])),
