@@ -145,13 +145,13 @@ class HeadSettings(_Strict):
     features: Literal["scores", "hidden"] = "scores"
     target: Literal["surrogate", "hard"] = "hard"
     margin_scale: Positive = 1.0
-    loss: Literal["l1", "l2", "bce"] = "l1"
+    loss: Literal["l1", "l2", "bce"] = "bce"
     top: int = Field(default=20, ge=2)
     """Listed tokens a position that features are computed from."""
     width: int = Field(default=16, ge=1)
     seed: int = Field(default=0, ge=0)
     max_epochs: int = Field(default=200, ge=1)
-    patience: int = Field(default=10, ge=1)
+    patience: int = Field(default=20, ge=1)
 
 
 AnySettings = Annotated[
