@@ -261,6 +261,31 @@ def evaluate(
 
 
 @app.command()
+def train(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[METHOD] CONFIG.yaml",
+            help="catto, head, cft, rcft or rewarding-doubt, which the file may name instead; and the file.",
+            show_default=False,
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen and the memory it needs; train nothing.")
+    ] = False,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Train weights, or a head on a frozen model, that are calibrated; the settings are in a YAML file."""
+    if len(words) > 2:
+        raise typer.BadParameter(f"Expected [METHOD] CONFIG.yaml. Got {len(words)} words.")
+    from calibwrap.cli import train as command
+
+    method = words[0] if len(words) == 2 else None
+    command.run(method, Path(words[-1]), dry_run, resume, as_json)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that `calibwrap evaluate` wrote.", show_default=False)],
     picture: Annotated[Path | None, typer.Option(help="Also write the reliability diagram to this PNG or SVG.")] = None,
