@@ -157,7 +157,7 @@ def ask(
     if (how.draws or not option) and readout is not None:
         raise typer.BadParameter("--readout is for options without --k and --decoder, which read labels in texts.")
     if not option and template is not None and decoder is None:
-        raise typer.BadParameter("--template writes what a decoder asks: give options with -o, or --decoder.")
+        raise typer.BadParameter("--template is for options, give them with -o, or for a --decoder of free text.")
     if normaliser is not None and (option or decoder is None):
         raise typer.BadParameter("--normaliser belongs to a --decoder of free text, without -o.")
     command.run(spec, question, option or [], context, calibrator, strict, readout, template, settings, as_json, how)
