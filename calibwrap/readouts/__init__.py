@@ -11,9 +11,10 @@ from calibwrap.readouts.continuation import Continuation
 from calibwrap.readouts.decision import Decision
 from calibwrap.readouts.label import Label
 from calibwrap.readouts.p_true import OptionPTrue
+from calibwrap.readouts.verbalized import STATED_CHAT, Verbalized
 from calibwrap.scores import OptionScores
 
-__all__ = ["Continuation", "Decision", "Label", "OptionPTrue", "find_readout", "warn_of_little_mass"]
+__all__ = ["Continuation", "Decision", "Label", "OptionPTrue", "Verbalized", "find_readout", "warn_of_little_mass"]
 
 _BY_NAME: Mapping[str, Readout] = {
     "continuation": Continuation(),
@@ -23,11 +24,14 @@ _BY_NAME: Mapping[str, Readout] = {
     "label": Label(),
     "decision": Decision(),
     "p_true": OptionPTrue(),
+    "verbalized": Verbalized(),
+    "verbalized:stated": Verbalized(),
+    "verbalized:stated-chat": Verbalized(STATED_CHAT),
 }
 
 
 def find_readout(name: str | Readout, template: Template | None = None) -> Readout:
-    """Return a readout by its name: "label", "continuation", "continuation:token", "p_true", "decision".
+    """Return a readout by its name: "label", "continuation", "continuation:token", "p_true", "verbalized", "decision".
 
     All but "decision", whose prompt is the server's, take ":TEMPLATE" at will.
 
@@ -47,6 +51,8 @@ def find_readout(name: str | Readout, template: Template | None = None) -> Reado
         return found if template is None else Continuation(found.normalise, template)
     if isinstance(found, OptionPTrue):
         return found if template is None else OptionPTrue(template)
+    if isinstance(found, Verbalized):
+        return found if template is None else Verbalized(template)
     if isinstance(found, Label):
         return found if template is None else Label(template)
     if isinstance(found, Decision):
