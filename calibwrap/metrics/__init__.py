@@ -6,14 +6,22 @@
 
 from calibwrap.metrics.binned import classwise_ece, ece
 from calibwrap.metrics.bootstrap import bootstrap_ci, bootstrap_difference
+from calibwrap.metrics.cumulative import ks_error
+from calibwrap.metrics.debiased import debiased_ece
+from calibwrap.metrics.decomposition import BrierDecomposition, brier_decomposition
 from calibwrap.metrics.ranking import RiskCoverageCurve, aurc, auroc, risk_coverage_curve
 from calibwrap.metrics.reliability import ReliabilityCurve, reliability_curve
 from calibwrap.metrics.scoring import accuracy, brier, nll, top_label_brier
+from calibwrap.metrics.selective import coverage_at_risk, excess_aurc, risk_at_coverage
+from calibwrap.metrics.significance import CalibrationTest, ks_test, spiegelhalter_test
 from calibwrap.metrics.smooth import smooth_ece
 from calibwrap.metrics.state import CalibrationState
+from calibwrap.metrics.sweep import sweep_ece
 
 __all__ = [
+    "BrierDecomposition",
     "CalibrationState",
+    "CalibrationTest",
     "ReliabilityCurve",
     "RiskCoverageCurve",
     "accuracy",
@@ -22,11 +30,20 @@ __all__ = [
     "bootstrap_ci",
     "bootstrap_difference",
     "brier",
+    "brier_decomposition",
     "classwise_ece",
+    "coverage_at_risk",
+    "debiased_ece",
     "ece",
+    "excess_aurc",
+    "ks_error",
+    "ks_test",
     "nll",
     "reliability_curve",
+    "risk_at_coverage",
     "risk_coverage_curve",
     "smooth_ece",
+    "spiegelhalter_test",
+    "sweep_ece",
     "top_label_brier",
 ]

@@ -204,6 +204,20 @@ def checked_level(level: float) -> float:
     return float(level)
 
 
+def checked_share(name: str, value: float) -> float:
+    """Return `value` when it is a number in [0, 1].
+
+    Raises:
+        InputError: it is not.
+
+    >>> checked_share("risk", 0.05)
+    0.05
+    """
+    if not 0 <= value <= 1:
+        raise InputError(f"'{name}' must lie in [0, 1], such as 0.05. Got {value!r}.")
+    return float(value)
+
+
 def checked_choice(name: str, value: str, allowed: Sequence[str]) -> str:
     """Return `value` when it is one of `allowed`.
 

@@ -57,6 +57,18 @@ def squared_error_sum(confidence: NDArray[np.floating], correct: NDArray[np.bool
     return total
 
 
+def squared_sum(values: NDArray[np.floating | np.bool_]) -> float:
+    """Return sum values^2 of a checked array, in cache-sized pieces.
+
+    >>> squared_sum(np.array([True, False, True]))
+    2.0
+    """
+    if values.dtype == np.bool_:
+        return float(np.count_nonzero(values))
+    pieces = (values[part].astype(np.float64, copy=False) for part in chunks(len(values)))
+    return sum(float(np.dot(piece, piece)) for piece in pieces)
+
+
 def top_label_brier(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Return mean (confidence - correct)^2 over the answers given; in [0, 1].
 

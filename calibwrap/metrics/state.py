@@ -9,8 +9,12 @@ from numpy.typing import ArrayLike
 from calibwrap.errors import InputError
 from calibwrap.metrics._bins import BinSums, Norm, calibration_error, empty_sums, uniform_edges, uniform_sums
 from calibwrap.metrics._checks import checked_count, checked_pair
+from calibwrap.metrics._moments import Moments, moments_of
+from calibwrap.metrics.debiased import debiased_error
+from calibwrap.metrics.decomposition import BrierDecomposition, decompose
 from calibwrap.metrics.reliability import ReliabilityCurve, curve_of
 from calibwrap.metrics.scoring import squared_error_sum
+from calibwrap.metrics.significance import CalibrationTest, spiegelhalter_of
 from calibwrap.scores import Floats, Ints, _Record
 
 
@@ -36,12 +40,19 @@ class CalibrationState(_Record):
     """(B,) sum of correctness in each bin."""
     squared_error_sum: float
     """Sum of (confidence - correctness)^2 over all rows."""
+    moments: Moments | None = None
+    """Further sums, for `debiased_ece`, `brier_decomposition` and `spiegelhalter_test`; None: they are not known."""
 
     def __post_init__(self) -> None:
         """Check shapes and lock the arrays."""
         self._lock("count", np.int64, (None,))
         for name in ("confidence_sum", "correct_sum"):
             self._lock(name, np.float64, (len(self.count),))
+        if self.moments is not None and len(self.moments.correct_square) != len(self.count):
+            raise InputError(
+                f"'moments' must have as many bins as 'count', {len(self.count)}. "
+                f"Got {len(self.moments.correct_square)}."
+            )
 
     @classmethod
     def empty(cls, n_bins: int = 15) -> Self:
@@ -53,7 +64,8 @@ class CalibrationState(_Record):
         >>> CalibrationState.empty(10).n
         0
         """
-        return cls(*empty_sums(checked_count("n_bins", n_bins)), squared_error_sum=0.0)
+        sums = empty_sums(checked_count("n_bins", n_bins))
+        return cls(*sums, squared_error_sum=0.0, moments=Moments(sums.correct, 0.0, 0.0))
 
     def update(self, confidence: ArrayLike, correct: ArrayLike) -> Self:
         """Return the state with more rows seen; an empty batch changes nothing.
@@ -70,10 +82,11 @@ class CalibrationState(_Record):
         """
         chances, hits = checked_pair(confidence, correct, allow_empty=True)
         seen = uniform_sums(chances, hits, self.n_bins)
-        return self.merge(type(self)(*seen, squared_error_sum=squared_error_sum(chances, hits)))
+        moments = moments_of(chances, hits, seen)
+        return self.merge(type(self)(*seen, squared_error_sum=squared_error_sum(chances, hits), moments=moments))
 
     def merge(self, other: Self) -> Self:
-        """Return the state of the rows of both; also written `self + other`.
+        """Return the state of the rows of both; also written `self + other`. Moments are known if both know them.
 
         Raises:
             InputError: the numbers of bins differ.
@@ -84,11 +97,13 @@ class CalibrationState(_Record):
         """
         if self.n_bins != other.n_bins:
             raise InputError(f"States to merge must have equally many bins. Got {self.n_bins} and {other.n_bins}.")
+        known = self.moments is not None and other.moments is not None
         return type(self)(
             self.count + other.count,
             self.confidence_sum + other.confidence_sum,
             self.correct_sum + other.correct_sum,
             self.squared_error_sum + other.squared_error_sum,
+            self._moments() + other._moments() if known else None,
         )
 
     __add__ = merge
@@ -134,6 +149,50 @@ class CalibrationState(_Record):
         """
         return calibration_error(self._sums(), norm)
 
+    def debiased_ece(self) -> float:
+        """Return the l2 calibration error less its bias, by the same formula as `metrics.debiased_ece`.
+
+        Raises:
+            InputError: no bin holds two rows, or the moments are not known.
+
+        >>> round(CalibrationState.empty(15).update([0.9] * 4, [1, 0, 0, 1]).debiased_ece(), 6)
+        0.276887
+        """
+        return debiased_error(self._sums(), self._moments().correct_square)
+
+    def brier_decomposition(self) -> BrierDecomposition:
+        """Return the terms of `top_label_brier`, by the same formula as `metrics.brier_decomposition`.
+
+        Raises:
+            InputError: no rows, or the moments are not known.
+
+        >>> parts = CalibrationState.empty(15).update([0.9, 0.9, 0.6, 0.6], [1, 0, 1, 1]).brier_decomposition()
+        >>> round(parts.reliability, 6), round(parts.resolution, 6)
+        (0.16, 0.0625)
+        """
+        self._rows()
+        moments = self._moments()
+        confidence_square = float(self.confidence_sum.sum()) - moments.variance  # c^2 = c - c (1 - c)
+        return decompose(self._sums(), confidence_square, float(moments.correct_square.sum()), self.squared_error_sum)
+
+    def spiegelhalter_test(self) -> CalibrationTest:
+        """Return the same test as `metrics.spiegelhalter_test`.
+
+        Raises:
+            InputError: soft correctness was seen, every confidence is 0, 0.5 or 1, or the moments are not known.
+
+        >>> state = CalibrationState.empty(15).update([0.1, 0.9, 0.21, 0.9, 0.5], [0, 1, 0, 1, 0])
+        >>> round(state.spiegelhalter_test().statistic, 3)
+        -0.757
+        """
+        self._rows()
+        moments = self._moments()
+        if not np.array_equal(moments.correct_square, self.correct_sum):  # they agree for 0/1 only
+            raise InputError(
+                "Spiegelhalter's test needs correctness of 0 or 1. Got soft correctness; choose a threshold."
+            )
+        return spiegelhalter_of(self.squared_error_sum - moments.variance, moments.brier_variance)
+
     def reliability_curve(self) -> ReliabilityCurve:
         """Return mean confidence and accuracy of each bin, NaN where it is empty.
 
@@ -144,6 +203,14 @@ class CalibrationState(_Record):
 
     def _sums(self) -> BinSums:
         return BinSums(self.count, self.confidence_sum, self.correct_sum)
+
+    def _moments(self) -> Moments:
+        if self.moments is None:
+            raise InputError(
+                "This metric needs the state's 'moments'. Got a state without them; build it with "
+                "CalibrationState.empty() and update()."
+            )
+        return self.moments
 
     def _rows(self) -> int:
         if self.n == 0:

@@ -1,6 +1,7 @@
 """The mergeable state: streaming equals batch, merging is a commutative monoid, counts are exact."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ def same(left, right):
     assert np.array_equal(left.correct_sum, right.correct_sum)
     assert left.confidence_sum == pytest.approx(right.confidence_sum, abs=1e-12)
     assert left.squared_error_sum == pytest.approx(right.squared_error_sum, abs=1e-12)
+    assert np.array_equal(left.moments.correct_square, right.moments.correct_square)
+    assert left.moments.variance == pytest.approx(right.moments.variance, abs=1e-12)
+    assert left.moments.brier_variance == pytest.approx(right.moments.brier_variance, abs=1e-12)
 
 
 @law
@@ -44,6 +48,59 @@ def test_streaming_in_any_pieces_equals_the_functions_on_all_rows(batches):
     ours, whole = state.reliability_curve(), metrics.reliability_curve(confidence, correct, 7)
     assert ours.accuracy == pytest.approx(whole.accuracy, abs=1e-12, nan_ok=True)
     assert ours.confidence == pytest.approx(whole.confidence, abs=1e-12, nan_ok=True)
+
+
+@law
+@given(st.lists(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12), max_size=5).filter(any))
+def test_soft_rows_in_any_pieces_give_the_terms_of_the_functions(batches):
+    state = CalibrationState.empty(7)
+    for rows in batches:
+        state += state_of(rows)
+    confidence, correct = np.array([row for rows in batches for row in rows]).T
+    ours, whole = state.brier_decomposition(), metrics.brier_decomposition(confidence, correct, 7)
+    assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(whole), abs=1e-12)
+    if state.count.max() > 1:
+        whole_error = metrics.debiased_ece(confidence, correct, 7)
+        assert state.debiased_ece() ** 2 == pytest.approx(whole_error**2, abs=1e-12)
+
+
+def test_the_test_of_spiegelhalter_in_pieces():
+    rng = np.random.default_rng(4)
+    confidence = rng.beta(4, 2, 3000)
+    correct = rng.random(3000) < confidence**1.1
+    state = CalibrationState.empty()
+    for part in np.array_split(np.arange(3000), 7):
+        state = state.update(confidence[part], correct[part])
+    whole = metrics.spiegelhalter_test(confidence, correct)
+    assert state.spiegelhalter_test().statistic == pytest.approx(whole.statistic, rel=1e-9)
+    assert state.spiegelhalter_test().p_value == pytest.approx(whole.p_value, rel=1e-9)
+    with pytest.raises(InputError, match="Got soft correctness"):
+        state.update([0.9], [0.5]).spiegelhalter_test()
+
+
+NEED_MOMENTS = ["debiased_ece", "brier_decomposition", "spiegelhalter_test"]
+
+
+@pytest.mark.parametrize("name", NEED_MOMENTS)
+def test_a_state_without_moments_says_so_and_so_does_what_it_is_merged_into(name):
+    bare = CalibrationState(np.array([2]), np.array([1.0]), np.array([1.0]), 0.5)
+    assert bare.ece() == 0
+    for state in (bare, bare + CalibrationState.empty(1), CalibrationState.empty(1) + bare):
+        assert state.moments is None
+        with pytest.raises(InputError, match="'moments'"):
+            getattr(state, name)()
+
+
+def test_moments_of_other_bins_are_refused():
+    moments = CalibrationState.empty(3).moments
+    with pytest.raises(InputError, match=r"as many bins as 'count', 1. Got 3"):
+        CalibrationState(np.array([2]), np.array([1.0]), np.array([1.0]), 0.5, moments)
+
+
+@pytest.mark.parametrize("name", NEED_MOMENTS)
+def test_terms_of_no_rows_are_refused(name):
+    with pytest.raises(InputError, match=r"0 rows|no rows"):
+        getattr(CalibrationState.empty(), name)()
 
 
 @law
