@@ -47,6 +47,8 @@ class Engine:
     """Whether the cache is nothing but keys and values a token, so that its rows may be repeated."""
     window: int | None
     """Tokens after which a sliding-window layer forgets; None when no layer does."""
+    keeps_states: bool = False
+    """Whether what the output head read is kept beside what it said."""
 
     @property
     def device(self) -> Any:
@@ -59,7 +61,7 @@ class Engine:
         return int(self.model.config.get_text_config().vocab_size)
 
 
-def engine_of(model: Any, batch_size: int, float32_head: bool) -> Engine:
+def engine_of(model: Any, batch_size: int, float32_head: bool, keeps_states: bool = False) -> Engine:
     """Return `model` with what its architecture allows."""
     parameters = inspect.signature(model.forward).parameters
     config = model.config.get_text_config()
@@ -76,6 +78,7 @@ def engine_of(model: Any, batch_size: int, float32_head: bool) -> Engine:
         takes_positions="position_ids" in parameters,
         can_repeat=can_repeat,
         window=min(windows, default=None),
+        keeps_states=keeps_states,
     )
 
 
@@ -141,7 +144,7 @@ def head_rows(engine: Engine, rows: Any = None, columns: Any = None) -> Iterator
     float32 = engine.float32_head and is_half_linear(head)
     hooks = HeadRows(rows, columns, float32)
     handles = []
-    if head is not None and (rows is not None or float32):
+    if head is not None and (rows is not None or float32 or engine.keeps_states):
         handles = [head.register_forward_pre_hook(hooks.before), head.register_forward_hook(hooks.after)]
     try:
         yield hooks
@@ -198,7 +201,14 @@ def pad_right(sequences: Sequence[Sequence[int]], device: Any) -> tuple[Any, Any
 
 
 def forward(engine: Engine, ids: Any, mask: Any, wanted: Sequence[tuple[int, int]], cache: Any = None) -> Any:
-    """Return the logits (len(wanted), V) at the wanted (row, column) positions of `ids`.
+    """Return the logits (len(wanted), V) at the wanted (row, column) positions of `ids`; see `forward_states`."""
+    return forward_states(engine, ids, mask, wanted, cache)[0]
+
+
+def forward_states(
+    engine: Engine, ids: Any, mask: Any, wanted: Sequence[tuple[int, int]], cache: Any = None
+) -> tuple[Any, Any]:
+    """Return the logits (R, V) at R wanted (row, column) positions of `ids`, and what the head read, (R, D) or None.
 
     `mask` covers the cached tokens too. Positions are counted from it, so that padding, on the right or between prefix
     and continuation, moves no token.
@@ -212,7 +222,8 @@ def forward(engine: Engine, ids: Any, mask: Any, wanted: Sequence[tuple[int, int
     rows, columns = index[:, 0], index[:, 1]
     with head_rows(engine, rows, columns) as head:
         logits = engine.model(**inputs).logits
-    return logits[rows, columns] if head.hidden is None else logits[0]
+    states = head.hidden[0] if engine.keeps_states else None
+    return (logits[rows, columns] if head.hidden is None else logits[0]), states
 
 
 @dataclass(frozen=True)
@@ -227,6 +238,14 @@ class Rows:
     """(N, L)"""
     ids: Ints | None
     """(N, L), or None when L is the whole vocabulary."""
+    hidden: Floats | None = None
+    """(N, D), where the engine keeps them."""
+
+    def part(self, at: slice) -> "Rows":
+        """Return some of the rows."""
+        ids = None if self.ids is None else self.ids[at]
+        hidden = None if self.hidden is None else self.hidden[at]
+        return Rows(self.chosen_logprob[at], self.log_z[at], self.logprobs[at], ids, hidden)
 
 
 def log_partition(logits: Any) -> Any:
@@ -235,22 +254,25 @@ def log_partition(logits: Any) -> Any:
     return torch.cat([torch.logsumexp(part.float(), dim=-1) for part in logits.split(step)])
 
 
-def keep(logits: Any, owner: Sequence[int], chosen: Sequence[int], top: int | None) -> Rows:
+def keep(logits: Any, owner: Sequence[int], chosen: Sequence[int], top: int | None, states: Any = None) -> Rows:
     """Return for each chosen token what row `owner` of `logits` (R, V) says of it, and the `top` entries of that row.
 
-    0 lists the chosen token only, None the whole vocabulary.
+    0 lists the chosen token only, None the whole vocabulary. `states` (R, D) are kept where they are given.
     """
     rows = torch.as_tensor(owner, dtype=torch.long, device=logits.device)
     tokens = torch.as_tensor(chosen, dtype=torch.long, device=logits.device)
     log_z = to_numpy(log_partition(logits))
     at = np.asarray(owner, dtype=np.int64)
     chosen_logprob = to_numpy(logits[rows, tokens]) - log_z[at]
+    hidden = None if states is None else to_numpy(states)[at]
     if top is None:
-        return Rows(chosen_logprob, log_z[at], log_softmax(to_numpy(logits))[at], None)
+        return Rows(chosen_logprob, log_z[at], log_softmax(to_numpy(logits))[at], None, hidden)
     if top == 0:
-        return Rows(chosen_logprob, log_z[at], chosen_logprob[:, None], np.asarray(chosen, dtype=np.int64)[:, None])
+        ids = np.asarray(chosen, dtype=np.int64)[:, None]
+        return Rows(chosen_logprob, log_z[at], chosen_logprob[:, None], ids, hidden)
     values, ids = logits.topk(min(top, logits.shape[-1]), dim=-1)
-    return Rows(chosen_logprob, log_z[at], (to_numpy(values) - log_z[:, None])[at], to_numpy(ids, np.int64)[at])
+    listed = (to_numpy(values) - log_z[:, None])[at]
+    return Rows(chosen_logprob, log_z[at], listed, to_numpy(ids, np.int64)[at], hidden)
 
 
 def to_numpy(tensor: Any, dtype: Any = np.float64) -> NDArray[Any]:

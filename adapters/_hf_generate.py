@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from calibwrap.adapters._hf_forward import BUDGET, Engine, Rows, head_rows, keep
+from calibwrap.adapters._hf_forward import BUDGET, Engine, HeadRows, Rows, head_rows, keep
 from calibwrap.adapters._shared import cut_at_stop, hash_texts, with_cut
 from calibwrap.adapters._tokenizer import Reader
 from calibwrap.base import Calibrator, Completion, Sampling
@@ -66,11 +66,13 @@ class Draw(LogitsProcessor):  # type: ignore[misc]  # the library is untyped
         """Take one request a row; `watch` is told of every step."""
         self.requests, self.sampling, self.steer, self.watch = requests, sampling, steer, watch
         self.steps: list[Rows] = []
+        self.head: HeadRows | None = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Return a new tensor in which only the drawn tokens are possible; `scores` is read, never written."""
         tokens = draw(drawing_logits(scores, self.steer, self.sampling.temperature), self._uniforms())
-        self.steps.append(keep(scores, range(len(tokens)), tokens, self.sampling.top))
+        states = None if self.head is None else self.head.hidden[:, -1]
+        self.steps.append(keep(scores, range(len(tokens)), tokens, self.sampling.top, states))
         if self.watch is not None:
             self.watch(tokens, self.steps[-1])
         only = torch.full_like(scores, -torch.inf)
@@ -238,7 +240,8 @@ def run(
     stopping = [StopAtTexts(reader, sampling.stop, width)] if sampling.stop else []
     extra = {"past_key_values": _shared_prefix(engine, ids, mask, sampling.n)} if sampling.n > 1 else {}
     config = neutral_config(engine, reader, sampling.max_tokens)
-    with own_config(engine.model, config), head_rows(engine):
+    with own_config(engine.model, config), head_rows(engine) as head:
+        drawing.head = head if engine.keeps_states else None
         out = engine.model.generate(
             ids,
             attention_mask=mask,
@@ -248,7 +251,7 @@ def run(
             **{name: value for name, value in extra.items() if value is not None},
         )
     drawn = out[:, width:].tolist()
-    return [(drawn[row], [_row(step, row) for step in drawing.steps]) for row in range(len(requests))]
+    return [(drawn[row], [step.part(slice(row, row + 1)) for step in drawing.steps]) for row in range(len(requests))]
 
 
 def _shared_prefix(engine: Engine, ids: Any, mask: Any, n: int) -> DynamicCache | None:
@@ -291,11 +294,6 @@ def own_config(model: Any, config: GenerationConfig) -> Iterator[None]:
         model.generation_config = found
 
 
-def _row(step: Rows, row: int) -> Rows:
-    at = slice(row, row + 1)
-    return Rows(step.chosen_logprob[at], step.log_z[at], step.logprobs[at], None if step.ids is None else step.ids[at])
-
-
 def completion_of(
     reader: Reader,
     ids: list[int],
@@ -320,11 +318,13 @@ def completion_of(
 def scores_of(ids: Sequence[int], steps: Sequence[Rows], top: int | None) -> TokenScores:
     """Return what was kept of the steps at which one row drew `ids`, as scores."""
     listed = [step.ids for step in steps if step.ids is not None]
+    hidden = [step.hidden for step in steps if step.hidden is not None]
     scores = TokenScores(
         np.concatenate([step.logprobs for step in steps]),
         ids=np.concatenate(listed) if listed else None,
         chosen=np.array(ids, dtype=np.int64),
         chosen_logprob=np.concatenate([step.chosen_logprob for step in steps]),
         log_z=np.concatenate([step.log_z for step in steps]),
+        hidden=np.concatenate(hidden) if hidden else None,
     )
     return with_cut(scores, top)

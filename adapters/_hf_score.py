@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from calibwrap.adapters._hf_forward import BUDGET, Engine, Rows, batches, forward, keep, pad_right
+from calibwrap.adapters._hf_forward import BUDGET, Engine, Rows, batches, forward_states, keep, pad_right
 from calibwrap.adapters._shared import with_cut
 from calibwrap.scores import TokenScores
 
@@ -93,13 +93,14 @@ def score_group(engine: Engine, group: Sequence[Job], top: int | None, parts: Pa
     """Add the scores of a group of jobs to `parts`: one pass over the prefixes, then the options behind them."""
     cache = DynamicCache(config=engine.model.config)
     ids, mask = pad_right([job.prefix for job in group], engine.device)
-    logits = forward(engine, ids, mask, [(row, len(job.prefix) - 1) for row, job in enumerate(group)], cache)
+    last = [(row, len(job.prefix) - 1) for row, job in enumerate(group)]
+    logits, states = forward_states(engine, ids, mask, last, cache)
     tails = [
         Tail(job.index, option, row, tail) for row, job in enumerate(group) for option, tail in enumerate(job.tails)
     ]
-    first = keep(logits, [tail.row for tail in tails], [tail.ids[0] for tail in tails], top)
+    first = keep(logits, [tail.row for tail in tails], [tail.ids[0] for tail in tails], top, states)
     for position, tail in enumerate(tails):
-        parts[tail.prompt, tail.option] = [_slice(first, position, position + 1)]
+        parts[tail.prompt, tail.option] = [first.part(slice(position, position + 1))]
     for chunk in alike([tail for tail in tails if len(tail.ids) > 1], len(group) * _OPTIONS_A_PROMPT):
         score_tails(engine, cache, mask, chunk, top, parts)
 
@@ -129,9 +130,9 @@ def score_tails(
             for place in range(start, min(stop, len(tail.ids) - 1))
         ]
         mask = torch.cat([past, own[:, :stop]], dim=1)
-        logits = forward(engine, ids[:, start:stop], mask, wanted, cache)
+        logits, states = forward_states(engine, ids[:, start:stop], mask, wanted, cache)
         chosen = [tails[row].ids[start + place + 1] for row, place in wanted]
-        _distribute(keep(logits, range(len(wanted)), chosen, top), wanted, tails, parts)
+        _distribute(keep(logits, range(len(wanted)), chosen, top, states), wanted, tails, parts)
 
 
 def _distribute(kept: Rows, wanted: Sequence[tuple[int, int]], tails: Sequence[Tail], parts: Parts) -> None:
@@ -140,7 +141,7 @@ def _distribute(kept: Rows, wanted: Sequence[tuple[int, int]], tails: Sequence[T
     for end in range(1, len(wanted) + 1):
         if end == len(wanted) or wanted[end][0] != wanted[begin][0]:
             tail = tails[wanted[begin][0]]
-            parts.setdefault((tail.prompt, tail.option), []).append(_slice(kept, begin, end))
+            parts.setdefault((tail.prompt, tail.option), []).append(kept.part(slice(begin, end)))
             begin = end
 
 
@@ -165,21 +166,19 @@ def score_in_full(engine: Engine, jobs: Sequence[Job], top: int | None, parts: P
         for start in range(0, len(wanted), step):
             part = wanted[start : start + step]
             chosen = [chunk[row].ids[place + 1] for row, place in part]
-            kept = keep(forward(engine, ids, mask, part), range(len(part)), chosen, top)
+            logits, states = forward_states(engine, ids, mask, part)
+            kept = keep(logits, range(len(part)), chosen, top, states)
             _distribute(kept, part, chunk, parts)
-
-
-def _slice(rows: Rows, start: int, stop: int) -> Rows:
-    ids = None if rows.ids is None else rows.ids[start:stop]
-    return Rows(rows.chosen_logprob[start:stop], rows.log_z[start:stop], rows.logprobs[start:stop], ids)
 
 
 def _joined(pieces: Sequence[Rows], tail: Sequence[int]) -> TokenScores:
     ids = [piece.ids for piece in pieces if piece.ids is not None]
+    hidden = [piece.hidden for piece in pieces if piece.hidden is not None]
     return TokenScores(
         np.concatenate([piece.logprobs for piece in pieces]),
         ids=np.concatenate(ids) if ids else None,
         chosen=np.array(tail, dtype=np.int64),
         chosen_logprob=np.concatenate([piece.chosen_logprob for piece in pieces]),
         log_z=np.concatenate([piece.log_z for piece in pieces]),
+        hidden=np.concatenate(hidden) if hidden else None,
     )

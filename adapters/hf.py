@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -37,9 +38,11 @@ class Transformers(Adapter):
         batch_size: rows of one forward pass.
         logits_dtype: "float32" computes the output head of a half-precision model in float32, so that close
             probabilities do not fall together; "model" leaves it as it is. The softmax is in float32 always.
+        hidden: whether scores hold the states that the output head read, for calibrators that want them.
 
     Raises:
         InputError: no tokenizer, or a model that is not a causal language model.
+        CapabilityError: hidden states are asked for, and the model has no output head of its own.
     """
 
     name: ClassVar[str] = "hf"
@@ -52,6 +55,7 @@ class Transformers(Adapter):
         *,
         batch_size: int = 8,
         logits_dtype: Literal["float32", "model"] = "float32",
+        hidden: bool = False,
     ) -> None:
         """Look at the model once: what its architecture allows."""
         need("torch", feature="the 'hf' runtime", extra="hf")
@@ -60,7 +64,11 @@ class Transformers(Adapter):
 
         _check_parts(model, tokenizer, batch_size, logits_dtype)
         self._reader = Reader(tokenizer)
-        self._engine: Any = engine_of(model, batch_size, logits_dtype == "float32")
+        self._engine: Any = engine_of(model, batch_size, logits_dtype == "float32", hidden)
+        if hidden and model.get_output_embeddings() is None:
+            raise CapabilityError(
+                f"{type(model).__name__} has no output head whose input could be read: leave 'hidden'."
+            )
         self._target = ""
         self._fingerprint: Provenance | None = None
         self.provides = Provides(
@@ -71,6 +79,7 @@ class Transformers(Adapter):
             tokenize=True,
             token_bytes=shows_bytes(tokenizer),
             chat=bool(self._reader.template),
+            hidden=hidden,
             steers=True,
             streams=True,
             context_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
@@ -91,15 +100,15 @@ class Transformers(Adapter):
     def load(cls, target: str, **options: Any) -> Self:
         """Return an adapter around a model directory, a hub id or a .gguf file.
 
-        `batch_size` and `logits_dtype` are this adapter's; all other options go to `from_pretrained` untouched. A GGUF
-        file is turned into float32 weights unless `dtype` says otherwise.
+        `batch_size`, `logits_dtype` and `hidden` are this adapter's; all other options go to `from_pretrained`
+        untouched. A GGUF file is turned into float32 weights unless `dtype` says otherwise.
 
         Raises:
             ModelError: nothing there, cut off, corrupt, or of an unknown architecture.
             InputError: a model without a tokenizer.
             MissingExtra: a package is not installed.
         """
-        own = {name: options.pop(name) for name in ("batch_size", "logits_dtype") if name in options}
+        own = {name: options.pop(name) for name in ("batch_size", "logits_dtype", "hidden") if name in options}
         model, tokenizer = _hf_load.load_pair(str(target), options)
         adapter = cls(model, tokenizer, **own)
         adapter._target = str(target)
@@ -152,11 +161,14 @@ class Transformers(Adapter):
             for part in hf.batches([len(own) for own in tokens], engine.batch_size):
                 batch = hf.pad_right([tokens[index] for index in part], engine.device)
                 last = [(row, len(tokens[index]) - 1) for row, index in enumerate(part)]
-                logits = hf.forward(engine, *batch, last)
+                logits, states = hf.forward_states(engine, *batch, last)
                 log_z = hf.to_numpy(hf.log_partition(logits))
                 for row, index in enumerate(part):
                     own = None if ids is None else ids[index]
-                    found[index] = _one_position(hf.to_numpy(logits[row]), float(log_z[row]), own, top)
+                    scores = _one_position(hf.to_numpy(logits[row]), float(log_z[row]), own, top)
+                    found[index] = (
+                        scores if states is None else replace(scores, hidden=hf.to_numpy(states[row : row + 1]))
+                    )
         return [found[index] for index in range(len(tokens))]
 
     def score(
