@@ -1,13 +1,14 @@
 """CATTO on TRL's DPO trainer: lambda times the calibration loss of both sequences beside any preference loss of TRL.
 
-TRL's trainer never builds the logits of the policy: a fused output head returns each token's log-probability. That is
-nearly all that CATTO's loss needs (see `calibwrap.training.catto`). What is missing is the best other token w: one
-product of the response tokens' hidden states with the head finds it, without gradient, and
-log p_w = z_w - z_y + log p_y. So nothing runs twice in the model, and the gradient goes back through TRL's own.
+TRL's trainer never keeps the logits of the policy: a fused output head works them out tile by tile and returns each
+token's log-probability. That is nearly all that CATTO's loss needs (see `calibwrap.training.catto`). What is missing is
+the best other token w, which is seen in the same tiles, and log p_w = z_w - z_y + log p_y takes two rows of the head.
+So nothing runs twice in the model, and the gradient goes back through TRL's own.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from calibwrap.errors import CapabilityError, InputError, ModelError
 from calibwrap.questions import TEMPLATES, Question
 from calibwrap.training.catto import TokenLoss
 from calibwrap.training.catto_autograd import sequence_mean, token_losses
+from calibwrap.training.head_tiles import tiles_are_shown, tiles_watched
 from calibwrap.training.output_head import OutputHead
 from calibwrap.training.pairs import check_lengths, preference_pairs
 from calibwrap.training.settings import CattoSettings
@@ -61,17 +63,26 @@ class CATTOConfig(DPOConfig):  # type: ignore[misc]
 class _WatchedCall:
     """The model as the trainer calls it; keeps what the call of the policy showed."""
 
-    def __init__(self, model: Any, head: OutputHead) -> None:
-        self.model, self.head = model, head
+    def __init__(self, model: Any, head: OutputHead, *, tiles: bool) -> None:
+        self.model, self.head, self.tiles = model, head, tiles
 
     def __call__(self, **inputs: Any) -> Any:
         if not inputs.get("fused_lm_head"):  # TRL's second, deprecated call for whoever wants full logits
             return self.model(**inputs)
-        with self.head.watched() as seen:
+        with self.head.watched() as seen, tiles_watched() if self.tiles else nullcontext() as found:
             outputs = self.model(**inputs)
         self.hidden: Tensor = seen[0]
         self.log_probs: Tensor = outputs.log_probs
+        self.others: Tensor | None = None if found is None else found.ids
         return outputs
+
+    def best_others(self, keep: Tensor, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the best other token (n,) at the n positions of `keep`: TRL scores these alone, or all of them."""
+        if self.others is not None and self.others.numel() == len(targets):
+            return self.others
+        if self.others is not None and self.others.numel() == self.log_probs.numel():
+            return self.others.view(self.log_probs.shape)[:, -keep.shape[1] :][keep]
+        return self.head.best_others(hidden.detach(), targets)
 
 
 class CATTOMixin:
@@ -104,6 +115,7 @@ class CATTOMixin:
             )
         model = trainer.accelerator.unwrap_model(trainer.model)
         self._output_head = OutputHead.of(model.get_base_model() if _is_peft(model) else model)
+        self._tiles = tiles_are_shown()
 
     def _compute_loss(self, model: Any, inputs: Mapping[str, Any], return_outputs: bool) -> Any:
         trainer: Any = self
@@ -112,7 +124,7 @@ class CATTOMixin:
             computed = of_trl(model, inputs, return_outputs)
             _check_finite(computed[0] if return_outputs else computed, trainer.state.global_step)
             return computed
-        call = _WatchedCall(model, self._output_head)
+        call = _WatchedCall(model, self._output_head, tiles=self._tiles)
         computed = of_trl(call, inputs, return_outputs)
         preference, outputs = computed if return_outputs else (computed, None)
         calibration = self._calibration_loss(call, inputs)
@@ -130,7 +142,7 @@ class CATTOMixin:
         hidden = call.hidden[:, -length - 1 : -1][keep]
         of_target = call.log_probs[:, -length:][keep]
         head = self._output_head
-        others = head.best_others(hidden.detach(), targets)
+        others = call.best_others(keep, hidden, targets)
         of_other = of_target + head.logits_at(hidden, others) - head.logits_at(hidden, targets)
         sequences, pairs = keep.nonzero()[:, 0], len(keep) // 2
         parts = []

@@ -234,6 +234,31 @@ def test_nothing_runs_twice_in_the_model(tmp_path):
     assert calls[0] == calls[1] > 0
 
 
+def test_the_head_is_not_asked_again(tmp_path, monkeypatch):
+    run = trainer(tmp_path)
+    inputs = batch(run)
+    shown = run.compute_loss(run.model, inputs).item()
+    asked = []
+    best_others = OutputHead.best_others
+    monkeypatch.setattr(OutputHead, "best_others", lambda *call: asked.append(1) or best_others(*call))
+    run.compute_loss(run.model, inputs)
+    assert not asked
+    run._tiles = False  # as in a TRL that shows no tiles: slower, and the same
+    assert run.compute_loss(run.model, inputs).item() == shown
+    assert asked
+
+
+@pytest.mark.parametrize("width", [7, 64, 512])
+def test_tiles_of_any_width(tmp_path, monkeypatch, width):
+    monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", width)
+    monkeypatch.setattr("trl.kernels.chunked_logprob.TOKEN_CHUNK_SIZE", 5)
+    run = trainer(tmp_path)
+    inputs = batch(run)
+    preference = DPOTrainer._compute_loss(run, run.model, inputs, False)
+    added = whole_logits_loss(run.model, inputs, weight=0.1)
+    assert run.compute_loss(run.model, inputs).item() == pytest.approx((preference + added).item(), abs=1e-6)
+
+
 def test_a_16_bit_model(tmp_path):
     run = trainer(tmp_path, model=models.llama().to(torch.bfloat16))
     inputs = batch(run)
