@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibwrap.metrics._bins import BinSums, chunks, uniform_sums
-from calibwrap.metrics.significance import brier_variance_sum
+from calibwrap.metrics.significance import promised_error
 from calibwrap.scores import Bools, Floats, _Record
 
 
@@ -50,7 +50,7 @@ def moments_of(confidence: NDArray[Any], correct: Bools | Floats, sums: BinSums)
         squares = uniform_sums(confidence, np.square(correct, dtype=np.float64), len(sums.rows)).correct
     variance = brier_variance = 0.0
     for part in chunks(len(confidence)):
-        values = confidence[part].astype(np.float64, copy=False)
-        variance += float(np.dot(values, 1 - values))
-        brier_variance += brier_variance_sum(values)
+        promised = promised_error(confidence[part].astype(np.float64, copy=False))
+        variance += promised[0]
+        brier_variance += promised[1]
     return Moments(squares, variance, brier_variance)

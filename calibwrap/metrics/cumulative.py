@@ -28,7 +28,7 @@ def ks_error(confidence: ArrayLike, correct: ArrayLike) -> float:
     0.233333
     """
     chances, hits = checked_pair(confidence, correct)
-    order = np.argsort(chances, kind="stable")
+    order = np.argsort(chances)
     chances = chances[order].astype(np.float64, copy=False)
     drift = np.cumsum(np.subtract(hits[order], chances, dtype=np.float64))
     ends = np.append(chances[1:] > chances[:-1], True)
