@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibwrap.errors import InputError, need
+from calibwrap.readouts import find_readout
 from calibwrap.training.log import RunLog, open_log
 from calibwrap.training.model_card import model_card
 from calibwrap.training.reading import WeightSettings
@@ -120,6 +121,7 @@ def _held_out(settings: WeightSettings) -> Sequence[Any]:
 
     if settings.held_out is None:
         return ()
+    find_readout(settings.held_out.readout)  # a wrong name is told before a model is loaded
     train, held_out = (
         load_questions(source.source, split=source.split, limit=source.limit, seed=source.seed)
         for source in (settings.train, settings.held_out)

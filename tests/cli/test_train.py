@@ -3,13 +3,18 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import yaml
 
 from calibwrap.errors import InputError
-from calibwrap.training.reading import read_settings
+from calibwrap.readouts import find_readout
+from calibwrap.training.reading import METHODS, read_settings
+from calibwrap.training.settings import TrainSettings
 from tests.training import runs
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +136,21 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
     path.write_text("method: cft\nmodel: m\noutput: out\ntrain: {source: arc_easy}\nlearning_rate: 2e-4\nlora:\n")
     found = read_settings(path)
     assert (found.learning_rate, found.lora) == (2e-4, None)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("train-*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_is_valid(path):
+    found = read_settings(path)
+    assert f"calibwrap train {found.method} examples/{path.name}" in path.read_text()
+    assert path.stem == f"train-{found.method}"
+    if isinstance(found, TrainSettings):
+        find_readout(found.held_out.readout)
+
+
+def test_there_is_a_preset_for_every_method():
+    assert {f"train-{method}.yaml" for method in METHODS} == {
+        path.name for path in (ROOT / "examples").glob("train-*.yaml")
+    }
 
 
 def test_wrong_usage_has_exit_code_2(run, config):

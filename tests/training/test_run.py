@@ -161,6 +161,8 @@ def test_held_out_questions_that_are_trained_on_are_refused(folder):
     save_questions(runs.questions(200, 1), few)
     with pytest.raises(InputError, match="at least 2"):
         train(runs.settings(folder, "few", held_out={"source": str(few)}))
+    with pytest.raises(InputError, match="There is no readout 'letters'"):
+        train(runs.settings(folder, "few", held_out={**same, "readout": "letters"}))
     open_answers = folder / "open.jsonl"
     open_answers.write_text('{"question": "Capital of France?", "answers": ["Paris"]}\n' * 2)
     with pytest.raises(InputError, match="must have options"):
