@@ -12,7 +12,7 @@ from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json
 from calibwrap.cli.free_text import FREE_DECODERS, Freely, is_free_name
 from calibwrap.cli.parts import open_model, read_readout, read_template
-from calibwrap.decoders import Greedy, SelfConsistency
+from calibwrap.decoders import Greedy, SelfConsistency, fitted_on_traces
 from calibwrap.decoders.named import find_decoder
 from calibwrap.errors import InputError
 from calibwrap.questions import TEMPLATES, Chat, FreeQuestion, Prompt, Question, Template
@@ -106,7 +106,8 @@ def run(
         else:
             prompt, decoder, compared = _free_prompt(lm, question, context), _free_decoder(how), ""
         if saved is not None:
-            saving.check_provenance(saved, lm.adapter.fingerprint(), compared, strict=strict)
+            fits = strict or fitted_on_traces(saved)  # else the call below warns of what it was fitted on, once
+            saving.check_provenance(saved, lm.adapter.fingerprint(), compared if fits else "", strict=strict)
             lm = replace(lm, calibrator=saved)
         meaning = "" if freely is None else freely.meaning
         _answer(lm, prompt, decoder, names, how.stream, as_json, meaning)

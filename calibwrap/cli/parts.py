@@ -10,6 +10,7 @@ from typing import Any
 from calibwrap import saving
 from calibwrap.base import Readout
 from calibwrap.cli.calibrator_files import load_calibrator
+from calibwrap.decoders import fitted_on_traces
 from calibwrap.errors import BudgetExceeded, InputError, ServerError
 from calibwrap.questions import Template
 from calibwrap.readouts import find_readout
@@ -33,10 +34,12 @@ def open_model(
     if cache is not None and "cache" not in options and _keeps_answers(spec):
         options["cache"] = str(cache)
     lm = wrap(spec, **options)
-    if readout is None:
-        return lm if saved is None else lm.with_calibrator(saved, strict=strict)
     if saved is None:
-        return CalibratedLM(lm.adapter, readout=readout)
+        return lm if readout is None else CalibratedLM(lm.adapter, readout=readout)
+    if readout is None:
+        if not fitted_on_traces(saved):
+            return lm.with_calibrator(saved, strict=strict)
+        readout = lm.readout  # no readout reads as it was fitted: compared below
     saving.check_provenance(saved, lm.adapter.fingerprint(), readout.label, strict=strict)
     return CalibratedLM(lm.adapter, saved, readout)
 

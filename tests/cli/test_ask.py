@@ -4,6 +4,7 @@ import io
 import json
 import math
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,29 @@ def test_a_calibrator_of_tokens_acts_on_what_is_shown(run: Any) -> None:
     *tokens, answer = [json.loads(line) for line in out.splitlines()]
     assert answer["calibrated_by"] == "temperature"
     assert all(token["probability"] != token["raw_probability"] for token in tokens)
+
+
+DRAWN = ("--k", "2", "--max-tokens", "2", "--template", "letter")
+
+
+@pytest.mark.parametrize(
+    ("readout", "words"),
+    [("trace:Answer::A/B", ()), ("label:letter", DRAWN), ("trace:Answer::A/B", DRAWN)],
+    ids=["of traces, without", "without traces, with", "of other traces"],
+)
+def test_a_calibrator_of_another_use_warns_once_and_strictly_refuses(run: Any, readout: str, words: Any) -> None:
+    lm = cw.wrap(ToyAdapter(ToyModel.random(2)))
+    report = cw.FitReport("temperature", 9, 9, 1.0, 0.9, readout=readout)
+    cw.save(cw.Temperature(2.0, report=report), "cal.json", provenance=lm.adapter.fingerprint())
+    asked = ("ask", "toy:2", PROMPT, "-o", "sun", "-o", "rain", *words, "--calibrator", "cal.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, out, err = run(*asked, "--json")
+    assert code == 0, out + err
+    assert " ".join(err.split()).count("calibrator was fitted") == 1, err
+    code, _, err = run(*asked, "--strict")
+    assert code == 1
+    assert "was fitted elsewhere" in " ".join(err.split())
 
 
 def test_a_terminal_shows_probabilities_as_colours() -> None:
