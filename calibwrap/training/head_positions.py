@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from calibwrap.calibrators._inputs import checked_answers
 from calibwrap.capabilities import Needs, check_needs
 from calibwrap.errors import InputError, JournalError, SavedFileError
 from calibwrap.files import replacing
 from calibwrap.provenance import Provenance
 from calibwrap.questions import CLOZE, Question, Template, answers_of, check_questions
 from calibwrap.readouts import find_readout
-from calibwrap.scores import Bools, Floats, Ints, TokenScores
+from calibwrap.scores import Bools, Floats, Ints, OptionScores, TokenScores
 from calibwrap.wrap import CalibratedLM
 
 GROUPS = 32
@@ -191,7 +192,8 @@ class _Plan:
         """Return what the model says of some questions."""
         asked = [questions[row] for row in rows]
         if self.level == "option":
-            return _option_rows(lm, asked, rows, self.readout)
+            found = positions_of_options(lm.scores(asked, self.readout), answers_of(asked))
+            return replace(found, question=np.array(rows))
         prompts = [self.template.prompt(question) for question in asked]
         texts = [
             [self.template.separator + question.options[option] for option in self.wanted[row]]
@@ -218,24 +220,33 @@ def _drawn(questions: Sequence[Question], wrong: Wrong, seed: int) -> list[list[
     return found
 
 
-def _option_rows(lm: CalibratedLM, questions: Sequence[Question], rows: range, readout: str) -> Positions:
-    scores = lm.scores(questions, readout)
+def positions_of_options(scores: OptionScores, answers: ArrayLike) -> Positions:
+    """Return rows of options for training, of scores that were read before; no model call.
+
+    Raises:
+        InputError: answers that are no indices of the options, or scores that a backend cut off.
+
+    >>> rows = positions_of_options(OptionScores(np.log([[0.2, 0.8]]), "label"), [0])
+    >>> np.exp(rows.logprobs).round(1).tolist(), rows.is_top.tolist()
+    ([[0.8, 0.2]], [False])
+    """
     if not scores.is_exact:
         raise InputError(
             "A head is trained on exact option scores, and rows came that the backend cut off: use "
             "readout='continuation', or a backend that scores given tokens. It can be used on such rows all the same."
         )
-    answers = np.array(answers_of(questions), dtype=np.int64)
-    chosen = scores.logprobs[np.arange(len(answers)), answers]
+    right = checked_answers(answers, *scores.logprobs.shape)
     return Positions(
         logprobs=-np.sort(-scores.logprobs, axis=1),
-        groups=np.zeros((len(answers), 0)),
+        groups=np.zeros((len(right), 0)),
         sizes=np.zeros(0),
-        chosen_logprob=chosen,
-        is_top=scores.choice == answers,
-        question=np.array(rows, dtype=np.int64),
-        option=answers,
-        is_right=np.ones(len(answers), dtype=np.bool_),
+        chosen_logprob=scores.logprobs[np.arange(len(right)), right],
+        is_top=scores.choice == right,
+        question=np.arange(len(right)),
+        option=right,
+        is_right=np.ones(len(right), dtype=np.bool_),
+        level="option",
+        readout=scores.readout,
     )
 
 
