@@ -169,6 +169,9 @@ class RCFTTrainer(CFTTrainer):
     and `e_step_bins`: these three are of TRAINING questions.
 
     Built and used as `CFTTrainer`; `args` is an `RCFTConfig`.
+
+    Raises:
+        CapabilityError: with a weight above 0, a model that FSDP or DeepSpeed's ZeRO-3 keeps in pieces.
     """
 
     config_class: ClassVar[type[CFTConfig]] = RCFTConfig
@@ -178,6 +181,7 @@ class RCFTTrainer(CFTTrainer):
         """Build the trainer, and have the E-step run when an epoch begins."""
         super().__init__(*args, **options)
         if self.args.ece_weight > 0.0:
+            _check_whole(self)
             self.add_callback(EStep(self.e_step, self.use_bins))
 
     @classmethod
@@ -223,10 +227,12 @@ class RCFTTrainer(CFTTrainer):
         return mean + weighted if self.args.likelihood else weighted
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
-        """Add the parts of the loss, summed over accumulated batches and averaged over steps, to what is logged."""
+        """Add the parts of the loss to what is logged: as the loss itself, means over steps and processes."""
         if "loss" in logs:
-            steps = self.current_gradient_accumulation_steps
-            logs.update({name: steps * sum(values) / len(values) for name, values in self._noted.items()})
+            for name, values in self._noted.items():
+                step = self.current_gradient_accumulation_steps * sum(values) / len(values)
+                of_all = self.accelerator.gather(torch.tensor([step], device=self.args.device))
+                logs[name] = of_all.mean().item()
             self._noted.clear()
         super().log(logs, *args, **options)
 
@@ -306,3 +312,13 @@ def _with_adapters(model: Any, peft_config: Any, args: Any) -> Any:
     if args.gradient_checkpointing:
         found.enable_input_require_grads()
     return found
+
+
+def _check_whole(trainer: Any) -> None:
+    """Return nothing when every process has the whole model, so that the E-step can ask it."""
+    plugin = trainer.args.deepspeed_plugin
+    if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+        raise CapabilityError(
+            "RCFT's E-step asks the model in each process, and FSDP and ZeRO-3 keep it in pieces: use DDP (accelerate "
+            "launch --multi_gpu), ZeRO-2, or weight 0."
+        )

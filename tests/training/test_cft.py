@@ -3,6 +3,9 @@
 import copy
 import functools
 import math
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +15,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 
 from calibwrap.adapters.hf import Transformers
-from calibwrap.errors import AmbiguousOptions, InputError, ModelError, PromptTooLong, QuestionError
+from calibwrap.data import save_questions
+from calibwrap.errors import AmbiguousOptions, CapabilityError, InputError, ModelError, PromptTooLong, QuestionError
 from calibwrap.questions import Question
 from calibwrap.training import CFTConfig, CFTTrainer, RCFTConfig, RCFTTrainer, ece_regulariser
-from calibwrap.training.cft_trainer import build
+from calibwrap.training.cft_trainer import _check_whole, build
 from calibwrap.training.option_batches import Collator, encoded, option_logprobs, trained_readout
 from calibwrap.training.settings import CftSettings, RcftSettings
 from tests.adapters.hf_models import llama, metaspace
@@ -341,3 +345,61 @@ def test_build_reads_the_settings(tmp_path):
     plain = build(CftSettings(**shared, lora={"rank": 3}), tiny(), byte_level(), arguments_)
     assert type(plain) is CFTTrainer
     assert plain.model.peft_config["default"].r == 3
+
+
+WORKER = """
+import sys
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from calibwrap.data import load_questions
+from calibwrap.training import RCFTConfig, RCFTTrainer
+
+torch.set_num_threads(1)
+folder = sys.argv[1]
+trainer = RCFTTrainer(
+    model=AutoModelForCausalLM.from_pretrained(folder),
+    args=RCFTConfig(
+        folder + "/out", use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, max_steps=3, seed=0,
+        optim="sgd", per_device_train_batch_size=3, learning_rate=1e-3, max_grad_norm=0, logging_steps=1,
+        least_in_bin=2, n_bins=4, lr_scheduler_type="constant",
+    ),
+    train_dataset=load_questions(folder + "/asked.jsonl"),
+    processing_class=AutoTokenizer.from_pretrained(folder),
+)
+trainer.train()
+if trainer.accelerator.is_main_process:
+    trained = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+    torch.save([trained, trainer.state.log_history], folder + "/two.pt")
+"""
+
+
+def test_two_processes_are_one(tmp_path):
+    """Two CPU processes with three questions each teach what one with six does, and share the E-step."""
+    one = rcft(tmp_path, max_steps=3, per_device_train_batch_size=6, optim="sgd", learning_rate=1e-3, max_grad_norm=0)
+    one.model.save_pretrained(tmp_path)
+    byte_level().save_pretrained(tmp_path)
+    save_questions(QUESTIONS, tmp_path / "asked.jsonl")
+    (tmp_path / "worker.py").write_text(WORKER, "utf-8")
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*command, tmp_path / "worker.py", tmp_path], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    trained, history = torch.load(tmp_path / "two.pt")
+    one.train()
+    for name, value in weights(one.model).items():
+        torch.testing.assert_close(trained[name], value, atol=1e-6, rtol=1e-6)
+    for theirs, ours in zip(history[:-1], one.state.log_history[:-1], strict=True):
+        assert theirs.keys() == ours.keys()
+        for name in {"loss", "ece_loss", "likelihood", "e_step_ece"} & ours.keys():
+            assert theirs[name] == pytest.approx(ours[name], abs=1e-4)
+
+
+def test_models_in_pieces_are_refused():
+    """FSDP needs an accelerator; what the trainer looks at stands in for it."""
+    whole = SimpleNamespace(args=SimpleNamespace(deepspeed_plugin=None), is_fsdp_enabled=False)
+    _check_whole(whole)
+    sharded = SimpleNamespace(
+        args=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3)), is_fsdp_enabled=False
+    )
+    for pieces in (SimpleNamespace(args=whole.args, is_fsdp_enabled=True), sharded):
+        with pytest.raises(CapabilityError, match="use DDP"):
+            _check_whole(pieces)
