@@ -192,12 +192,13 @@ def training_arguments(settings: WeightSettings) -> dict[str, Any]:
         "report_to": list(settings.report_to),
         "use_cpu": not torch.cuda.is_available(),
         "bf16": False,
+        "ddp_find_unused_parameters": False,  # every trained weight has a part in every loss
         "disable_tqdm": True,
     }
 
 
 def is_main_process() -> bool:
-    """Return whether this process writes files: the first of those that `accelerate launch` started, or the only one.
+    """Return whether this process writes files: the first of those that a launcher started, or the only one.
 
     >>> is_main_process()
     True

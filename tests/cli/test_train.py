@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import calibwrap as cw
 from calibwrap.errors import InputError
 from calibwrap.readouts import find_readout
 from calibwrap.training.reading import METHODS, read_settings
@@ -52,6 +53,36 @@ def test_a_run_from_a_file(run, config, tmp_path):
     code, _, err = run("train", "cft", str(path))
     assert code == 1
     assert "--resume" in err
+
+
+@pytest.mark.parametrize(
+    ("method", "changed"),
+    [
+        ("catto", {}),
+        ("rcft", {"least_in_bin": 2}),
+        ("rewarding-doubt", {"algorithm": "exact", "max_length": 300}),
+    ],
+)
+def test_every_method_runs(run, config, tmp_path, method, changed):
+    code, out, err = run("train", method, str(config(method, max_steps=1, batch_size=2, **changed)), "--json")
+    assert code == 0, err
+    assert json.loads(out)["method"] == method
+    assert (tmp_path / method / "weights" / "model.safetensors").exists()
+
+
+def test_a_head_is_trained_on_a_frozen_model(run, folder, tmp_path):
+    path = tmp_path / "head.yaml"
+    sets = {
+        name: {"source": str(folder / f"{file}.jsonl")} for name, file in (("train", "train"), ("held_out", "held-out"))
+    }
+    spec = f"hf:{folder / 'model' / 'weights'}"
+    path.write_text(
+        yaml.safe_dump({"model": spec, "output": str(tmp_path / "head.safetensors"), "max_epochs": 3, **sets})
+    )
+    code, out, err = run("train", "head", str(path), "--json")
+    assert code == 0, err
+    assert json.loads(out)["method"] == "head"
+    assert cw.load(tmp_path / "head.safetensors").kind == "catto-head"
 
 
 def test_a_dry_run_says_what_would_happen(run, config, tmp_path):

@@ -1,4 +1,4 @@
-"""Two processes of one run, as `accelerate launch --cpu --num_processes 2` starts them; both import everything once.
+"""Two processes of one run, as torchrun starts them on a CPU, but that everything is imported once.
 
 Usage: distributed_run.py PORT CONFIG.yaml [CONFIG.yaml ...]
 """

@@ -23,7 +23,7 @@ def questions(start, count):
 
 def prepare(folder):
     """Write a tiny model, questions to train on and held-out ones into `folder`."""
-    save_weights(hf_models.llama(), hf_models.byte_level(), folder / "model")
+    save_weights(hf_models.llama(max_position_embeddings=512), hf_models.byte_level(), folder / "model")
     save_questions(questions(0, 18), folder / "train.jsonl")
     save_questions(questions(100, 10), folder / "held-out.jsonl")
 
