@@ -121,6 +121,8 @@ class RewardingDoubtSettings(TrainSettings):
     answer_tokens: int = Field(default=32, ge=1)
     draws: int = Field(default=8, ge=2)
     """Confidences drawn for each answer; "exact" draws none."""
+    entropy_weight: float = Field(default=0.02, ge=0)
+    """Reward of one nat of the confidence's entropy, for "exact"; without it the first good level takes everything."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence from the first model, for "grpo" and "rloo"; the official code begins at 0.05."""
     judge: Literal["options", "aliases"] = "options"
