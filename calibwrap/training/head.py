@@ -99,7 +99,7 @@ def train_head(settings: HeadSettings, progress: Progress | None = None) -> Catt
     """Return the head that `settings` ask for, saved at `settings.output`; a stopped recording goes on.
 
     Raises:
-        InputError: a question is in both sets.
+        InputError: a question is in both sets, or hidden states are asked for at level "option".
         CapabilityError: the backend does not give what is asked for.
     """
     from calibwrap.saving import save
@@ -113,12 +113,13 @@ def train_head(settings: HeadSettings, progress: Progress | None = None) -> Catt
             "trained on."
         )
     folder = settings.output.with_suffix(".positions")
-    options: dict[str, Any] = {"hidden": True} if settings.features == "hidden" else {}
+    wants_states = settings.features == "hidden"
+    options: dict[str, Any] = {"hidden": True} if wants_states and settings.model.startswith("hf:") else {}
     with wrap(settings.model, **options) as lm:
         sides = [
             record_positions(
                 lm, questions, level=settings.level, wrong=settings.wrong, top=settings.top,
-                hidden=settings.features == "hidden", readout=settings.readout, folder=folder / name,
+                hidden=wants_states, readout=settings.readout, folder=folder / name,
                 seed=settings.seed, progress=progress,
             )
             for name, questions in (("train", train), ("held-out", held_out))

@@ -119,12 +119,17 @@ def record_positions(
     Raises:
         CapabilityError: the backend cannot give what is asked for; before any model call.
         QuestionError: a question has no answer.
+        InputError: hidden states of options, or a `top` below 2.
         JournalError: `folder` holds another recording.
     """
     check_questions(questions)
     answers_of(questions)
     if top < 2:
         raise InputError(f"'top' must be at least 2. Got {top}.")
+    if hidden and level == "option":
+        raise InputError(
+            "Hidden states are those of positions: record them at level 'token', or rows of options without."
+        )
     plan = _Plan(level, _drawn(questions, wrong, seed), top, hidden, readout, template)
     provides = lm.adapter.provides
     check_needs("recording positions", plan.needs, lm.adapter.name, provides)

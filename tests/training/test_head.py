@@ -215,6 +215,8 @@ def test_what_cannot_be_recorded_is_named():
         training.record_positions(cw.CalibratedLM(ToyAdapter(provides=Provides(top=5, score=True))), questions)
     with pytest.raises(CapabilityError, match="needs hidden=True"):
         training.record_positions(cw.CalibratedLM(ToyAdapter()), questions, hidden=True)
+    with pytest.raises(InputError, match="record them at level 'token'"):
+        training.record_positions(cw.CalibratedLM(ToyAdapter()), questions, hidden=True, level="option")
     with pytest.raises(QuestionError, match="Answers are needed"):
         training.record_positions(cw.CalibratedLM(ToyAdapter()), [replace(questions[0], answer=None)])
     rows = training.record_positions(cw.CalibratedLM(ToyAdapter()), questions, top=3)
