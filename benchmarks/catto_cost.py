@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -135,12 +134,16 @@ def times(name: str, shape: str, seed: int, repeats: int, folder: Path) -> dict[
 
 
 def peak(name: str, shape: str, weight: float, seed: int, folder: Path) -> float:
-    """Return the peak resident megabytes of this process after three steps."""
+    """Return the peak resident megabytes of this process after three steps.
+
+    Not `ru_maxrss`, which a child takes over from the process that started it.
+    """
     trainer = built(name, weight, folder)
     step = stepper(trainer, batch_of(trainer, *SHAPES[shape], seed))
     for _ in range(3):
         step(weight)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def peaks(name: str, shape: str, seed: int, repeats: int, folder: Path) -> dict[str, Any]:

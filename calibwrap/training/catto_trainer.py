@@ -107,12 +107,7 @@ class CATTOMixin:
             raise InputError(f"Expected 'args' to be a CATTOConfig. Got {type(trainer.args).__name__}.")
         if trainer.args.catto_weight == 0.0:
             return
-        plugin = trainer.args.deepspeed_plugin
-        if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
-            raise CapabilityError(
-                "CATTO reads the output head between the layers' calls, and FSDP and ZeRO-3 keep it in pieces: use "
-                "DDP (accelerate launch --multi_gpu), ZeRO-2, or weight 0."
-            )
+        _check_whole(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
         self._output_head = OutputHead.of(model.get_base_model() if _is_peft(model) else model)
         self._tiles = tiles_are_shown()
@@ -172,6 +167,15 @@ def _is_peft(model: Any) -> bool:
     from peft import PeftModel
 
     return isinstance(model, PeftModel)
+
+
+def _check_whole(trainer: Any) -> None:
+    plugin = trainer.args.deepspeed_plugin
+    if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+        raise CapabilityError(
+            "CATTO reads rows of the output head between the model's calls, and FSDP and ZeRO-3 keep it in pieces: use "
+            "DDP (accelerate launch --multi_gpu), ZeRO-2, or weight 0."
+        )
 
 
 def _check_finite(loss: Tensor, step: int) -> None:
