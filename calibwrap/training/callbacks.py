@@ -126,7 +126,9 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
         if found is None:
             return
         self.log.write_held_out(step, found)
-        shown = {f"held_out/{name}": figure["value"] for name, figure in found.items() if figure["value"] is not None}
+        shown = {
+            f"eval_held_out_{name}": figure["value"] for name, figure in found.items() if figure["value"] is not None
+        }
         is_waiting = control.should_log
         Trainer.log(self.trainer, shown)
         control.should_log = is_waiting  # the loss of this step is still to be logged

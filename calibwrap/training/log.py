@@ -37,11 +37,11 @@ class RunLog:
         return None if record is None else dict(record["held_out"])
 
     def write_finished(self, step: int) -> None:
-        """Write down that weights and model card are in their place after the last step."""
+        """Write down that weights and model card are in their place; `step` is the one whose weights were kept."""
         self._write({"id": "finished", "step": step})
 
     def finished(self) -> int | None:
-        """Return the number of steps of a run that is finished; None while it is not."""
+        """Return the step whose weights a finished run has kept; None while it is not finished."""
         record = self._journal.done.get("finished")
         return None if record is None else int(record["step"])
 

@@ -22,14 +22,21 @@ _FIGURES = {
 }
 
 
-def model_card(settings: WeightSettings, n_held_out: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def model_card(
+    settings: WeightSettings,
+    n_held_out: int,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    kept: int | None = None,
+) -> str:
     """Return the text of a model card in Markdown.
 
     Args:
         settings: of the run.
         n_held_out: number of held-out questions.
         before: held-out figures of the model as it came, each with `value`, `low` and `high`; empty when not measured.
-        after: the same after the last step.
+        after: the same of the weights that are saved.
+        kept: the step whose weights are saved, where a method keeps the best ones; the last by default.
 
     >>> from calibwrap.training.settings import CftSettings
     >>> asked = CftSettings(model="m", output="out", train={"source": "arc_easy"})
@@ -40,7 +47,7 @@ def model_card(settings: WeightSettings, n_held_out: int, before: Mapping[str, A
     parts = [
         f"# {_shown(settings.model)}, trained by {name}",
         f"Method: {_METHODS[settings.method]}, with calibwrap {version('calibwrap')}.",
-        _data(settings, n_held_out),
+        _data(settings, n_held_out, kept or settings.max_steps),
         "## Calibration measured on the held-out questions",
         _table(settings, n_held_out, before, after),
         "## How it was trained",
@@ -52,12 +59,14 @@ def model_card(settings: WeightSettings, n_held_out: int, before: Mapping[str, A
     return "\n\n".join(parts) + "\n"
 
 
-def _data(settings: WeightSettings, n_held_out: int) -> str:
+def _data(settings: WeightSettings, n_held_out: int, kept: int) -> str:
     """Return what was trained on and what was held out."""
     seen = settings.max_steps * settings.batch_size * settings.gradient_accumulation
     lines = [
         f"- Trained on: {_set(settings.train)}; {settings.max_steps} steps, {seen} examples a process (repeats counted)"
     ]
+    if kept != settings.max_steps:
+        lines[0] += f"; the weights are those after step {kept}, which held-out questions chose"
     if settings.held_out is not None:
         lines.append(f"- Held out: {_set(settings.held_out)}; {n_held_out} questions, none of them trained on")
     return "\n".join(lines)

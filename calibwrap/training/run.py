@@ -48,7 +48,7 @@ class Result:
     before: "Figures" = field(default_factory=dict)
     """Held-out figures before the first step, each a value and the ends of its 95 % interval; empty without."""
     after: "Figures" = field(default_factory=dict)
-    """The same after the last step."""
+    """The same of the weights that were saved; empty while the run is not finished."""
 
     @property
     def finished(self) -> bool:
@@ -146,13 +146,29 @@ def _train(settings: WeightSettings, held_out: Sequence[Any], log: RunLog | None
     with stop.listening():
         step = _steps(trainer, settings)
     if log is not None and step >= settings.max_steps:
-        base = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        save_weights(trained, tokenizer, settings.output, merge=settings.merge, base=base)
-        card = model_card(settings, len(held_out), log.held_out(0) or {}, log.held_out(step) or {})
-        (settings.output / "README.md").write_text(card, encoding="utf-8")
-        log.write_finished(step)
+        _finish(trainer, settings, tokenizer, held_out, log)
     return step
+
+
+def _finish(trainer: Any, settings: WeightSettings, tokenizer: Any, held_out: Sequence[Any], log: RunLog) -> None:
+    """Write weights and model card; what the card says was measured on the very weights that are saved."""
+    from calibwrap.training.held_out import HeldOutSet
+
+    kept = _best(trainer) or settings.max_steps
+    if settings.held_out is not None and log.held_out(kept) is None:
+        asked = HeldOutSet(tuple(held_out), settings.held_out.readout, tokenizer)
+        log.write_held_out(kept, asked.figures(trainer.model, lambda: False) or {})
+    base = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    save_weights(trained, tokenizer, settings.output, merge=settings.merge, base=base)
+    card = model_card(settings, len(held_out), log.held_out(0) or {}, log.held_out(kept) or {}, kept)
+    (settings.output / "README.md").write_text(card, encoding="utf-8")
+    log.write_finished(kept)
+
+
+def _best(trainer: Any) -> int | None:
+    """Return the step whose weights the trainer went back to in the end, if its method keeps the best ones."""
+    return trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
 
 
 def _build(settings: WeightSettings, model: Any, tokenizer: Any, held_out: Sequence[Any]) -> Any:
@@ -255,18 +271,26 @@ def _add_callbacks(
 
 def _steps(trainer: Any, settings: WeightSettings) -> int:
     """Return the number of steps done, having gone on from the newest checkpoint if there is one."""
+    from transformers import TrainerState
+
     found = last_checkpoint(settings.output / CHECKPOINTS)
-    if found is not None and found[1] >= settings.max_steps:
-        trainer._load_from_checkpoint(str(found[0]))  # `train` would take one step more before it looks at its number
-        return found[1]
-    trainer.train(resume_from_checkpoint=None if found is None else str(found[0]))
-    return int(trainer.state.global_step)
+    if found is None or found[1] < settings.max_steps:
+        trainer.train(resume_from_checkpoint=None if found is None else str(found[0]))
+        return int(trainer.state.global_step)
+    # `train` would take one step more before it looks at its number
+    trainer.state = TrainerState.load_from_json(str(found[0] / "trainer_state.json"))
+    best = trainer.state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    trainer._load_from_checkpoint(best or str(found[0]))
+    return found[1]
 
 
-def _result(settings: WeightSettings, log: RunLog, step: int) -> Result:
-    """Return what the log and the output folder say."""
-    before, after = log.held_out(0) or {}, log.held_out(settings.max_steps) or {}
-    return Result(settings.method, settings.output, step, settings.max_steps, before, after)
+def _result(settings: WeightSettings, log: RunLog | None, step: int) -> Result:
+    """Return what the log and the output folder say; on processes without a log, how far the run came."""
+    shared = (settings.method, settings.output, step, settings.max_steps)
+    kept = None if log is None else log.finished()
+    if log is None or kept is None:
+        return Result(*shared)
+    return Result(*shared, before=log.held_out(0) or {}, after=log.held_out(kept) or {})
 
 
 def _if_there(folder: Path) -> Path | None:

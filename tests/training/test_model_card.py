@@ -44,6 +44,11 @@ def test_no_folder_of_the_machine_is_in_it_and_the_settings_train_again():
     assert "adapter/" not in card
 
 
+def test_the_best_step_is_named_where_it_is_not_the_last():
+    assert "those after step 40, which held-out questions chose" in model_card(settings(), 300, {}, AFTER, 40)
+    assert "chose" not in model_card(settings(), 300, {}, AFTER, 60)
+
+
 def test_without_held_out_questions_nothing_is_claimed():
     card = model_card(settings(held_out=None), 0, {}, {})
     assert "Nothing is claimed" in card

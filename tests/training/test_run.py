@@ -72,6 +72,28 @@ def test_a_run_leaves_weights_adapter_log_and_card(whole, folder):
     assert adapter["base_model_name_or_path"] == str(folder / "model" / "weights")
 
 
+def test_where_the_best_checkpoint_is_kept_the_figures_are_its_own(folder):
+    asked = runs.settings(
+        folder, "best", "rewarding-doubt", algorithm="exact", max_steps=3, batch_size=2, max_length=300, save_steps=1,
+        held_out={"source": str(folder / "held-out.jsonl"), "limit": 4, "every_steps": 10},
+    )  # fmt: skip
+    result = train(asked)
+    held_out = cw.load_questions(folder / "held-out.jsonl", limit=4, seed=0)
+    with cw.wrap(f"hf:{result.weights}") as lm:
+        confidence = lm.scores(held_out, readout="continuation").confidence
+    assert result.after["mean_confidence"]["value"] == pytest.approx(confidence.mean(), abs=1e-5)
+    again = runs.settings(
+        folder, "best-again", **asked.model_dump(exclude={"output"}, exclude_unset=True), method="rewarding-doubt"
+    )
+    shutil.copytree(asked.output, again.output)
+    shutil.rmtree(again.output / "weights")
+    log = again.output / "training.jsonl"
+    log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"finished"' not in line))
+    for state in again.output.glob("checkpoints/*/trainer_state.json"):
+        state.write_text(state.read_text().replace("run0/best/", "run0/best-again/"))
+    same_weights(result.weights, train(again, resume=True).weights)
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(folder, whole):
     asked = runs.settings(folder, "stopped")
 
