@@ -7,7 +7,7 @@ Plain DPO is the same trainer with weight 0, which is TRL's own; steps are inter
 repeat, of CPU seconds (this machine has other users) and of wall time. Memory is the peak resident size of a child
 process that trains a few steps, with and without CATTO in turn. What CATTO adds alone is timed for growing numbers of
 response tokens. "random" is a Llama with random weights, 4 layers and SmolLM2's width and vocabulary, so that
-the output head weighs far more than in any real model: the worst case. With `--journal`, nothing is done twice.
+the output head weighs far more than in most real models: a bad case. With `--journal`, nothing is done twice.
 """
 
 import argparse
