@@ -198,7 +198,7 @@ class _Plan:
         asked = [questions[row] for row in rows]
         if self.level == "option":
             found = positions_of_options(lm.scores(asked, self.readout), answers_of(asked))
-            return replace(found, question=np.array(rows))
+            return _rounded(replace(found, question=np.array(rows)))
         prompts = [self.template.prompt(question) for question in asked]
         texts = [
             [self.template.separator + question.options[option] for option in self.wanted[row]]
@@ -210,7 +210,7 @@ class _Plan:
             for row, answers in zip(rows, scored, strict=True)
             for option, tokens in zip(self.wanted[row], answers, strict=True)
         ]
-        return _joined(parts)
+        return _rounded(_joined(parts))
 
 
 def _drawn(questions: Sequence[Question], wrong: Wrong, seed: int) -> list[list[int]]:
@@ -267,10 +267,10 @@ def _sketched(tokens: TokenScores, top: int, question: int, option: int, is_righ
         groups = np.log(np.add.reduceat(np.exp(ordered), edges[:-1], axis=1) / sizes) if len(sizes) else ordered[:, :0]
     count = len(tokens)
     return Positions(
-        logprobs=ordered[:, :listed].astype(np.float32).astype(np.float64),
-        groups=groups.astype(np.float32).astype(np.float64),
+        logprobs=ordered[:, :listed],
+        groups=groups,
         sizes=sizes,
-        chosen_logprob=tokens.chosen_logprob.astype(np.float32).astype(np.float64),
+        chosen_logprob=tokens.chosen_logprob,
         is_top=tokens.chosen == tokens.logprobs.argmax(axis=1),
         question=np.full(count, question),
         option=np.full(count, option),
@@ -292,6 +292,12 @@ def _joined(parts: Sequence[Positions]) -> Positions:
         np.pad(part.logprobs, ((0, 0), (0, width - part.logprobs.shape[1])), constant_values=-np.inf) for part in parts
     ]
     return replace(parts[0], logprobs=np.concatenate(filled), **columns)
+
+
+def _rounded(positions: Positions, kind: Any = np.float64) -> Positions:
+    """Return the rows in 32-bit numbers, as they are kept, held as numbers of another kind."""
+    names = ("logprobs", "groups", "chosen_logprob")
+    return replace(positions, **{name: getattr(positions, name).astype(np.float32).astype(kind) for name in names})
 
 
 class _Store:
@@ -326,7 +332,7 @@ class _Store:
         from safetensors.numpy import load_file
 
         try:
-            return Positions(**load_file(path))
+            return _rounded(Positions(**load_file(path)))
         except (SafetensorError, TypeError) as error:
             raise SavedFileError(f"{path}: a broken piece of a recording. Remove it; it is then read anew.") from error
 
@@ -334,7 +340,8 @@ class _Store:
         """Write one piece, whole or not at all."""
         from safetensors.numpy import save_file
 
-        arrays = {f.name: getattr(positions, f.name) for f in fields(positions)}
+        small = _rounded(positions, np.float32)
+        arrays = {f.name: getattr(small, f.name) for f in fields(small)}
         with replacing(self._path(start)) as part:
             save_file({k: np.ascontiguousarray(v) for k, v in arrays.items() if isinstance(v, np.ndarray)}, part)
 
