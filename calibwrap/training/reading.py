@@ -74,6 +74,7 @@ def _loader(yaml: Any) -> Any:
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML is untyped
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            """Return the mapping of a node in which no key is there twice."""
             seen: set[str] = set()
             for key, _ in node.value:
                 if key.value in seen:

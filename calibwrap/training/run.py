@@ -15,7 +15,7 @@ from calibwrap.training.log import RunLog, open_log
 from calibwrap.training.model_card import model_card
 from calibwrap.training.reading import WeightSettings
 from calibwrap.training.settings import AnySettings, HeadSettings
-from calibwrap.training.weights import ADAPTER, WEIGHTS, load_trainable, save_weights
+from calibwrap.training.weights import ADAPTER, WEIGHTS, load_trainable, resolve, save_weights
 from calibwrap.wrap import Progress
 
 if TYPE_CHECKING:
@@ -106,11 +106,15 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
 
 
 def _train_head(settings: HeadSettings, progress: Progress | None) -> Result:
-    """Return what training a head on a frozen model came to; it is one call, and its recording is resumable."""
+    """Return what training a head on a frozen model came to; a recording that was stopped goes on.
+
+    A packaged model's name may stand after the colon of the spec.
+    """
     from calibwrap.training.head import train_head
 
+    runtime, _, target = settings.model.partition(":")
     settings.output.parent.mkdir(parents=True, exist_ok=True)
-    train_head(settings, progress)
+    train_head(settings.model_copy(update={"model": f"{runtime}:{resolve(target)}"}), progress)
     return Result(settings.method, settings.output, 1, 1)
 
 
