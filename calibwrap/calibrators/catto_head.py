@@ -5,7 +5,7 @@ Made after Parikh, Sai, Shivaswamy, Panchal, Lan, "CATTO: Balancing Preferences 
 Language Models with Adaptive Temperature Scaling", 2024. `calibwrap.training` makes heads; using one needs numpy only.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from calibwrap.calibrators._truncated import hidden_in
 from calibwrap.capabilities import Needs
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.provenance import FitReport
-from calibwrap.scores import Floats, OptionScores, TokenScores
+from calibwrap.scores import Floats, OptionScores, TokenScores, log_softmax
 
 MOST = float(np.log(20.0))
 """Largest log-temperature that a head can give, up or down: temperatures lie between 1/20 and 20."""
@@ -187,10 +187,9 @@ class CattoHead(Calibrator):
                 "temperature: ask for the whole vocabulary (top=None), or use interval(scores, vocabulary) and "
                 "temperatures(scores), which a list is enough for."
             )
-        if self.features == "scores":
-            return super()._on_tokens(scores)
-        warm = self.temperatures(scores)
-        return _Given(1.0 / warm)(scores)
+        logprobs = log_softmax(_divided(scores.logprobs, np.log(self.temperatures(scores))))
+        chosen = None if scores.chosen is None else logprobs[np.arange(len(scores)), scores.chosen]
+        return replace(scores, logprobs=logprobs, chosen_logprob=chosen, log_z=None)
 
     def _check_level(self, scores: TokenScores | OptionScores) -> None:
         """Return nothing when `scores` are of the level that this head was trained at.
@@ -227,17 +226,6 @@ class CattoHead(Calibrator):
         ends = _through(low, high, self.last_weights[:, None], np.array([self.last_bias]))
         low, high = (MOST * np.tanh(end[:, 0] / MOST) for end in ends)
         return low - _SLACK, high + _SLACK
-
-
-@dataclass(frozen=True, eq=False)
-class _Given(Calibrator):
-    """Powers that were worked out before, one a row."""
-
-    kind: ClassVar[str] = "catto-head"
-    powers: Floats
-
-    def logits(self, logprobs: Floats) -> Floats:
-        return _divided(logprobs, -np.log(self.powers))
 
 
 def _divided(logprobs: Floats, log_temperatures: Floats) -> Floats:

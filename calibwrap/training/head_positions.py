@@ -219,7 +219,7 @@ def _drawn(questions: Sequence[Question], wrong: Wrong, seed: int) -> list[list[
     found = []
     for question in questions:
         others = [option for option in range(len(question.options)) if option != question.answer]
-        if wrong == "random":
+        if wrong == "random" and others:
             others = [int(random.choice(others))]
         found.append([question.answer or 0, *(others if wrong != "none" else [])])
     return found
