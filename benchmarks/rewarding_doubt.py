@@ -29,7 +29,7 @@ from calibwrap.adapters.hf import Transformers
 from calibwrap.data import load_questions
 from calibwrap.journal import Journal
 from calibwrap.training import train
-from calibwrap.training.doubt_answers import question_rows
+from calibwrap.training.doubt_answers import Row, question_rows
 from calibwrap.training.doubt_measures import read_stated, stated_measures
 from calibwrap.training.rewards import reward_table
 from calibwrap.training.settings import RewardingDoubtSettings
@@ -60,32 +60,37 @@ def settings_of(arguments: argparse.Namespace, seed: int) -> RewardingDoubtSetti
     )
 
 
-def read(adapter: Transformers, name: str, stage: str, journal: Journal, limit: int) -> Levels:
-    """Return what the model states about a question set; what the journal holds is not asked again."""
-    rows = question_rows(load_questions(name, limit=limit, seed=0))
-    keys = [f"{stage}/{name}/{row['question']}" for row in rows]
-    missing = [index for index, key in enumerate(keys) if key not in journal.done]
-    for start in range(0, len(missing), AT_ONCE):
-        part = missing[start : start + AT_ONCE]
-        levels, correct = read_stated(adapter, [rows[index] for index in part])
+def stage_of(source: str, stage: str, journal: Journal, limit: int) -> dict[str, Levels]:
+    """Return what a model states about each question set; what the journal holds is not asked again."""
+    rows = {name: question_rows(load_questions(name, limit=limit, seed=0)) for name in SETS}
+    keys = {name: [f"{stage}/{name}/{row['question']}" for row in own] for name, own in rows.items()}
+    todo = [
+        (key, row) for name in SETS for key, row in zip(keys[name], rows[name], strict=True) if key not in journal.done
+    ]
+    if todo:
+        model, tokenizer = load_trainable(source)
+        ask(Transformers(model, tokenizer, batch_size=16), todo, stage, journal)
+        del model
+        gc.collect()
+    found = {}
+    for name in SETS:
+        done = [journal.done[key] for key in keys[name]]
+        found[name] = np.array([one["levels"] for one in done]), np.array([one["correct"] for one in done])
+    return found
+
+
+def ask(adapter: Transformers, todo: Sequence[tuple[str, Row]], stage: str, journal: Journal) -> None:
+    """Journal what the model states about each question."""
+    for start in range(0, len(todo), AT_ONCE):
+        part = todo[start : start + AT_ONCE]
+        levels, correct = read_stated(adapter, [row for _, row in part])
         journal.append(
             [
-                {"id": keys[index], "levels": own.tolist(), "correct": bool(right)}
-                for index, own, right in zip(part, levels, correct, strict=True)
+                {"id": key, "levels": own.tolist(), "correct": bool(right)}
+                for (key, _), own, right in zip(part, levels, correct, strict=True)
             ]
         )
-        print(f"  {stage} {name}: {len(keys) - len(missing) + start + len(part)} of {len(keys)}", flush=True)
-    done = [journal.done[key] for key in keys]
-    return np.array([one["levels"] for one in done]), np.array([one["correct"] for one in done])
-
-
-def stage_of(source: str, stage: str, journal: Journal, limit: int) -> dict[str, Levels]:
-    model, tokenizer = load_trainable(source)
-    adapter = Transformers(model, tokenizer, batch_size=16)
-    found = {name: read(adapter, name, stage, journal, limit) for name in SETS}
-    del model, adapter
-    gc.collect()
-    return found
+        print(f"  {stage}: {start + len(part)} of {len(todo)}", flush=True)
 
 
 def measured(parts: Sequence[Levels], reward: str) -> dict[str, float]:

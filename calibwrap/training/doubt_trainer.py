@@ -157,6 +157,7 @@ class _DrawnMixin(_DoubtMixin):
         table = reward_table(args.reward, args.preset)
 
         def confidence(completions: Sequence[str], correct: Sequence[bool], log_metric: Any, **_: Any) -> list[float]:
+            """Return one reward a completion; the name is the one that the log shows."""
             levels = [said_level(text) for text in completions]
             heard = [level for level in levels if level is not None]
             log_metric("malformed", 1.0 - len(heard) / len(levels))
