@@ -9,9 +9,9 @@ them. So a run that was ended goes on where it stopped, and other decoders cost 
   no probability, so it has no such row);
 - platt: the raw answers, their confidence mapped by Platt scaling fitted on this decoder's answers to the other half.
 
-Both halves are measured, each with what the other one fitted. Intervals are 95 % bootstrap intervals over questions; a
-question is drawn with the traces of all its seeds. An answer that no trace names is wrong with confidence 0. Tokens are
-the drawn ones of the k traces; reading the prompt comes once for all of them.
+Both halves are measured, each with what the other one fitted; "all sets" is fitted on all sets together. Intervals are
+95 % bootstrap intervals over questions; a question is drawn with the traces of all its seeds. An answer that no trace
+names is wrong with confidence 0. Tokens are the drawn ones of the k traces; reading the prompt comes once for all.
 
     OMP_NUM_THREADS=1 python benchmarks/confidence_at_k.py [--work FOLDER] [--json FILE] [--markdown FILE]
 """
@@ -199,15 +199,9 @@ def measure_set(
     return found, [one.value for one in warm]
 
 
-def together(many: Sequence[dict[tuple[str, str], Points]]) -> dict[tuple[str, str], Points]:
-    """Return the points of several question sets as one."""
-    joined: dict[tuple[str, str], Points] = {}
-    for found in many:
-        for key, points in found.items():
-            into = joined.setdefault(key, Points())
-            for name in ("confidence", "correct", "tokens", "unparsed"):
-                getattr(into, name).extend(getattr(points, name))
-    return joined
+def pooled(of_sets: Sequence[dict[str, list[tuple[Completion, ...]]]]) -> dict[str, list[tuple[Completion, ...]]]:
+    """Return the traces of several question sets as those of one, by drawing."""
+    return {name: [traces for of in of_sets for traces in of[name]] for name in of_sets[0]}
 
 
 def row_of(points: Points, baseline: Points, resamples: int) -> dict[str, Any]:
@@ -293,18 +287,18 @@ def main() -> None:
         drawn = dict(zip(chosen.models, pool.map(draw, [plan] * len(chosen.models), chosen.models), strict=True))
     for model, by_set in drawn.items():
         asked = {name: load_questions(name, limit=plan.questions, seed=0) for name in plan.sets}
-        measured = {name: measure_set(plan, asked[name], traces) for name, traces in by_set.items()}
-        found = {name: points for name, (points, _) in measured.items()}
-        fitted = {name: warm for name, (_, warm) in measured.items()}
-        every = {**found, "all sets": together(list(found.values()))} if len(found) > 1 else found
-        results[model] = {
-            name: {"temperatures": fitted.get(name, []), "decoders": table(points, chosen.resamples)}
-            for name, points in every.items()
-        }
+        if len(asked) > 1:
+            everything = [question for questions in asked.values() for question in questions]
+            asked, by_set = {**asked, "all sets": everything}, {**by_set, "all sets": pooled(list(by_set.values()))}
+        every: dict[str, dict[tuple[str, str], Points]] = {}
+        results[model] = {}
+        for name, traces in by_set.items():
+            every[name], warm = measure_set(plan, asked[name], traces)
+            results[model][name] = {"temperatures": warm, "decoders": table(every[name], chosen.resamples)}
         for name, of in results[model].items():
             asked_in_all = len(every[name]["greedy", "raw"].tokens)
-            warm = ", ".join(f"{value:.2f}" for value in of["temperatures"]) or "those of each set"
-            title = f"{model}, {name}, {asked_in_all} questions, {plan.seeds} seeds; temperatures: {warm}"
+            fitted = ", ".join(f"{value:.2f}" for value in of["temperatures"])
+            title = f"{model}, {name}, {asked_in_all} questions, {plan.seeds} seeds; temperatures: {fitted}"
             show(title, of["decoders"])
             pages.append(markdown(model, f"{name}, {asked_in_all} questions", of["decoders"]))
     if chosen.json:

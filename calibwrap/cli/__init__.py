@@ -1,4 +1,7 @@
-"""The command line: `calibwrap demo | check | ask | fit | evaluate | report`. Exit code 0, 1 (it failed), 2 (usage)."""
+"""The command line: `calibwrap demo | check | ask | fit | evaluate | train | report`.
+
+Exit code 0, 1 (it failed) or 2 (wrong usage).
+"""
 
 import json
 import os
@@ -14,7 +17,7 @@ __all__ = ["main"]
 
 _STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""
-_JOURNALLED = {"demo": "", "evaluate": " with --resume", "fit": " with --resume"}
+_JOURNALLED = {"demo": "", **dict.fromkeys(("evaluate", "fit", "train"), " with --resume")}
 """Commands that keep a journal, and what to add to them to go on."""
 
 

@@ -59,11 +59,11 @@ class Continuation(Readout):
         rows, mass = [], []
         for question, options in zip(questions, adapter.score(prompts, texts), strict=True):
             sums = [float(tokens.chosen_logprob.sum()) for tokens in options if tokens.chosen_logprob is not None]
-            rows.append(list(sums / self._lengths(question, [len(tokens) for tokens in options])))
+            rows.append(list(sums / self.lengths(question, [len(tokens) for tokens in options])))
             mass.append(float(np.exp(logsumexp(sums))) if self.normalise == "sum" else np.nan)
         return OptionScores.from_rows(rows, self.label, mass)
 
-    def _lengths(self, question: Question, tokens: list[int]) -> Floats:
+    def lengths(self, question: Question, tokens: list[int]) -> Floats:
         """Return what each option's sum is divided by."""
         if self.normalise == "token":
             return np.array(tokens, dtype=np.float64)

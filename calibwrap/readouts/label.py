@@ -81,13 +81,13 @@ class Label(Readout):
             InputError: a question has more options than there are labels.
         """
         for question in questions:
-            self._check_enough(question)
+            self.check_enough(question)
         prompts = [self.template.prompt(question, self.labels) for question in questions]
         labels = [self.labels[: len(question.options)] for question in questions]
         names = [question.id for question in questions]
         return label_scores(adapter, prompts, labels, names, self.template.separator, self.label)
 
-    def _check_enough(self, question: Question) -> None:
+    def check_enough(self, question: Question) -> None:
         """Return nothing when every option has a label.
 
         Raises:
@@ -129,7 +129,7 @@ def label_scores(
         _check_apart(options, name)
     tokens = None
     if adapter.provides.tokenize:
-        tokens = [_one_token_forms(adapter, *each) for each in zip(prompts, names, texts, strict=True)]
+        tokens = [one_token_forms(adapter, *each) for each in zip(prompts, names, texts, strict=True)]
     if tokens is None or calibrate is not None or not reads_ids(adapter.provides, tokens):
         rows = adapter.next_token(prompts, top=None if calibrate else longest_list(adapter.provides))
         rows = rows if calibrate is None else [calibrate(row) for row in rows]
@@ -143,7 +143,7 @@ def label_scores(
     return OptionScores.from_rows(logprobs, readout, mass)
 
 
-def _one_token_forms(adapter: Adapter, prompt: Prompt, name: str, options: Sequence[Sequence[str]]) -> list[list[int]]:
+def one_token_forms(adapter: Adapter, prompt: Prompt, name: str, options: Sequence[Sequence[str]]) -> list[list[int]]:
     """Return for each option the ids of its surface forms that are one token; the first is the template's own."""
     prompt_ids, _ = adapter.tokenize(prompt)
     found: list[list[int]] = []

@@ -181,9 +181,7 @@ def _check_whole(trainer: Any) -> None:
 def _check_finite(loss: Tensor, step: int) -> None:
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise ModelError(
-            f"The loss after {step} steps is {value}: go on from the last checkpoint with a lower learning rate."
-        )
+        raise ModelError(f"The loss after {step} steps is {value}: start a new run with a lower learning rate.")
 
 
 def build(

@@ -141,8 +141,8 @@ class CFTTrainer(Trainer):  # type: ignore[misc]
         loss = self.objective(outputs.logits, log_z, inputs, num_items_in_batch)
         if not torch.isfinite(loss.detach()):
             raise ModelError(
-                f"The loss after {self.state.global_step} steps is {loss.item()}: go on from the last checkpoint with "
-                "a lower learning rate."
+                f"The loss after {self.state.global_step} steps is {loss.item()}: start a new run with a "
+                "lower learning rate."
             )
         return (loss, outputs) if return_outputs else loss
 

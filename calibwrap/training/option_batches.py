@@ -18,7 +18,7 @@ from calibwrap.errors import InputError, PromptTooLong, QuestionError
 from calibwrap.questions import Question
 from calibwrap.readouts import Continuation, Label, find_readout
 from calibwrap.readouts._forms import surface_forms
-from calibwrap.readouts.label import _one_token_forms
+from calibwrap.readouts.label import one_token_forms
 
 IGNORED = -100
 """Label of a token that the likelihood leaves out."""
@@ -89,15 +89,15 @@ def _of_text(index: int, question: Question, readout: Continuation, adapter: Tra
     texts = [readout.template.separator + option for option in question.options]
     prompt, tails = Reader(adapter.tokenizer).split(readout.template.prompt(question), texts)
     right = question.answer or 0
-    divisors = readout._lengths(question, [len(tail) for tail in tails])
+    divisors = readout.lengths(question, [len(tail) for tail in tails])
     return Example(index, prompt, tails, tails[right], right, divisors.tolist())
 
 
 def _of_label(index: int, question: Question, readout: Label, adapter: Transformers) -> Example:
-    readout._check_enough(question)
+    readout.check_enough(question)
     prompt = readout.template.prompt(question, readout.labels)
     forms = [surface_forms(readout.template.separator, label) for label in readout.labels[: len(question.options)]]
-    tokens = _one_token_forms(adapter, prompt, question.id, forms)
+    tokens = one_token_forms(adapter, prompt, question.id, forms)
     right = question.answer or 0
     return Example(index, adapter.tokenize(prompt)[0], tokens, tokens[right][:1], right, [1.0] * len(tokens))
 
