@@ -228,7 +228,7 @@ def main() -> None:
             key = f"{name}, seed {seed}, {repeats} repeats"
             for shape in SHAPES:
                 for kind, measure in (("time", times), ("memory", peaks)):
-                    count = repeats if kind == "time" else max(1, repeats // 3)
+                    count = repeats if kind == "time" else max(1, repeats // 2)
                     rows.append(
                         journalled(
                             asked.journal,
