@@ -129,7 +129,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--questions", type=int, default=300)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--algorithm", default="exact", choices=("exact", "rloo", "grpo"))
     parser.add_argument("--reward", default="log", choices=("log", "brier"))
     parser.add_argument("--threads", type=int, default=1)
