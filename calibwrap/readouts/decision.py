@@ -96,7 +96,7 @@ def decided_scores(decided: Sequence[Decided], label: str, *, decimals: int | No
 
     >>> s = decided_scores([Decided((0.98, 0.02, 0.0))], "decision")
     >>> s.probabilities.round(4).tolist(), s.lower.round(3).tolist(), s.upper.round(3).tolist(), s.n_missing.tolist()
-    ([[0.9824, 0.0151, 0.0025]], [[0.975, 0.015, 0.0]], [[0.985, 0.025, 0.005]], [1])
+    ([[0.9844, 0.0151, 0.0005]], [[0.975, 0.015, 0.0]], [[0.985, 0.025, 0.005]], [1])
     """
     printed = [probability for one in decided for probability in one.probabilities]
     half = 0.5 * 10.0 ** -(decimals or max(map(_decimals, printed), default=1))

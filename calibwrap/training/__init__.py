@@ -23,11 +23,13 @@ _HOMES = {
     "ece_regulariser": "rcft",
     "export_gguf": "gguf",
     "log_score_reward": "rewards",
+    "positions_of_options": "head_positions",
     "preference_pairs": "pairs",
     "rcft_targets": "rcft",
     "record_positions": "head",
     "regime_report": "regime",
     "save_weights": "weights",
+    "traced_pairs": "pairs",
     "train": "run",
     "train_catto_head": "head",
 }

@@ -4,7 +4,6 @@ from calibwrap.data import save_questions
 from calibwrap.questions import Question
 from calibwrap.training import save_weights
 from calibwrap.training.reading import METHODS
-
 from tests.adapters import hf_models
 
 TOWNS = ("Paris", "Rome", "New York", "New Delhi", "Mars", "Answer")
@@ -15,9 +14,7 @@ def questions(start, count):
     made = []
     for number in range(start, start + count):
         options = [TOWNS[(number + step) % len(TOWNS)] for step in range(3)]
-        made.append(
-            Question(f"Which {number} is {options[number % 3]}?", options, answer=number % 3, id=f"q{number}")
-        )
+        made.append(Question(f"Which {number} is {options[number % 3]}?", options, answer=number % 3, id=f"q{number}"))
     return made
 
 
