@@ -162,6 +162,24 @@ def _lora(dtype: str) -> str:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One method that a choice among several looked at."""
+
+    method: str
+    """Its name."""
+    rows_needed: int
+    """Rows below which it is not tried."""
+    log_loss: float | None = None
+    """Mean cross-validated log loss in nats; None where it was not tried, failed, or is infinite."""
+    difference: tuple[float, float] | None = None
+    """Interval of its log loss minus the baseline's, nats; below 0 throughout speaks for it."""
+    chosen: bool = False
+    """Whether it is the one that was fitted in the end."""
+    note: str = ""
+    """Why it was not tried, or why it failed."""
+
+
+@dataclass(frozen=True)
 class FitReport:
     """How a calibrator was fitted, and how far to trust it."""
 
@@ -195,3 +213,5 @@ class FitReport:
     """The reference model, for fits without labels."""
     date: str = ""
     """Day of the fit, ISO 8601."""
+    candidates: tuple[Candidate, ...] = ()
+    """What method "auto" compared, in the order tried; empty for a method that was asked for by name."""

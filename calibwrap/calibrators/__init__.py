@@ -11,6 +11,7 @@ from calibwrap.calibrators._fits import (
     confidence_fit,
     fit_named,
 )
+from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
 from calibwrap.calibrators.catto_head import CattoHead
 from calibwrap.calibrators.chain import Chain, chain
 from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
@@ -39,6 +40,8 @@ __all__ = [
     "calibrator_class",
     "chain",
     "confidence_fit",
+    "fit_auto",
+    "fit_auto_confidence",
     "fit_daca",
     "fit_isotonic",
     "fit_matrix_scaling",

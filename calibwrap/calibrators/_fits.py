@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
+from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
 from calibwrap.calibrators.catto_head import CattoHead
 from calibwrap.calibrators.chain import Chain
 from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
@@ -62,6 +63,7 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
+            FitSpec("auto", fit_auto, needs_answers=True),
             FitSpec("daca", fit_daca, needs_reference=True),
             FitSpec("matrix", fit_matrix_scaling, needs_answers=True),
             FitSpec("naive-kl", fit_naive_kl, needs_reference=True),
@@ -73,7 +75,7 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
 """Every fit by name."""
 
 CONFIDENCE_FITS: Mapping[str, Callable[..., Calibrator]] = MappingProxyType(
-    {"isotonic": fit_isotonic, "platt": fit_platt}
+    {"auto-confidence": fit_auto_confidence, "isotonic": fit_isotonic, "platt": fit_platt}
 )
 """Every fit of one confidence by name: each takes (N,) confidences and (N,) how right the answers were."""
 

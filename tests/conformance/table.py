@@ -22,6 +22,8 @@ from calibwrap.calibrators import (
     Temperature,
     VectorScaling,
     chain,
+    fit_auto,
+    fit_auto_confidence,
     fit_daca,
     fit_isotonic,
     fit_matrix_scaling,
@@ -157,6 +159,7 @@ CALIBRATORS = [
 ]
 
 FITS = [
+    Entry("auto", lambda: fit_auto),
     Entry("temperature", lambda: fit_temperature),
     Entry("vector-scaling", lambda: fit_vector_scaling),
     Entry("matrix-scaling", lambda: fit_matrix_scaling),
@@ -167,6 +170,7 @@ FITS = [
 ]
 
 CONFIDENCE_FITS = [
+    Entry("auto-confidence", lambda: fit_auto_confidence),
     Entry("platt", lambda: fit_platt),
     Entry("platt-smoothed", lambda: partial(fit_platt, smoothing=True)),
     Entry("isotonic", lambda: fit_isotonic),
