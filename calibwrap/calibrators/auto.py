@@ -60,8 +60,9 @@ CONFIDENCE_ENTRANTS = (
 
 LEFT_OUT: Mapping[str, str] = {
     "auto": "it is the choice itself",
+    "auto-confidence": "it is the choice itself",
 }
-"""Fits with labels that are never tried, and why."""
+"""Fits with labels, and fits of one confidence, that are never tried, and why."""
 
 
 @dataclass(frozen=True)

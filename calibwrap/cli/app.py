@@ -171,8 +171,8 @@ def fit(
     method: Annotated[
         str | None,
         typer.Option(
-            help="temperature (default), vector, matrix (labels); daca, naive-kl (--reference). "
-            "Of free text: platt (default), isotonic."
+            help="temperature (default), vector, matrix, or auto, which compares them (labels); daca, naive-kl "
+            "(--reference). Of free text: platt (default), isotonic, or auto-confidence."
         ),
     ] = None,
     reference: Reference = None,

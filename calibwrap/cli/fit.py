@@ -8,7 +8,7 @@ from typing import Any
 from calibwrap.base import Calibrator, Readout
 from calibwrap.calibrators import CONFIDENCE_FITS, fit_named
 from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
-from calibwrap.cli.console import print_json, print_pairs, progress_bar, say, say_spent
+from calibwrap.cli.console import print_json, print_pairs, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
 from calibwrap.cli.parts import open_model, open_reference, read_readout, resumable
 from calibwrap.data import load_questions
@@ -180,11 +180,28 @@ def _print(calibrator: Calibrator, out: Path, usage: Mapping[str, int], as_json:
     )
     shown |= {name.replace("_", " "): report[name] for name in wanted if report.get(name) not in (None, "")}
     print_pairs(f"Saved to {out}", {name: _rounded(value) for name, value in shown.items()})
+    if report.get("candidates"):
+        print_rows(
+            "What was compared: log loss on held-out folds, in nats",
+            ("method", "log loss", "minus the plain one's", ""),
+            [_candidate_row(one) for one in report["candidates"]],
+        )
     for note in report.get("notes", ()):
         say(note)
     say_spent(usage)
     for caution in cautions(report):
         say(f"Caution: {caution}")
+
+
+def _candidate_row(candidate: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return one line of the table of method "auto"."""
+    loss, difference = candidate["log_loss"], candidate["difference"]
+    return (
+        candidate["method"],
+        "" if loss is None else f"{loss:.4f}",
+        "" if difference is None else f"{difference[0]:+.4f} to {difference[1]:+.4f}",
+        "chosen" if candidate["chosen"] else candidate["note"],
+    )
 
 
 def cautions(report: Mapping[str, Any]) -> list[str]:

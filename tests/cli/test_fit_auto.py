@@ -1,0 +1,34 @@
+"""`calibwrap fit --method auto` prints what it compared, for people and for machines."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import calibwrap as cw
+from calibwrap.testing import ToyModel, toy_questions
+
+
+@pytest.fixture(autouse=True)
+def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wrap_module = sys.modules["calibwrap.wrap"]
+    runtimes = {**wrap_module._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
+    monkeypatch.setattr(wrap_module, "_BUILT_IN", runtimes)
+    monkeypatch.chdir(tmp_path)
+    cw.save_questions(toy_questions(60, seed=2, model=ToyModel.random(seed=0)), tmp_path / "qs.jsonl")
+
+
+def test_people_see_the_table_and_machines_its_numbers(run: Any) -> None:
+    words = ("fit", "toy:0", "--data", "qs.jsonl", "--out", "cal.json", "--readout", "label", "--method", "auto")
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "log loss" in out
+    assert "needs 60 rows" not in out
+    assert "needs 120 rows, and 60 came" in " ".join(out.replace("│", " ").split())  # matrix, three options
+    code, out, _ = run(*words, "--resume", "--json")
+    found = {one["method"]: one for one in json.loads(out)["candidates"]}
+    assert code == 0
+    assert found["temperature"]["chosen"]
+    assert cw.load("cal.json").report.candidates[1].log_loss == found["temperature"]["log_loss"]
