@@ -7,37 +7,76 @@ that has ended makes room for the next completion.
 
 import ctypes
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from calibwrap.adapters._llamacpp_engine import Engine, Row, row_of
+from calibwrap.adapters._llamacpp_engine import Engine, Row, check_open, row_of
 from calibwrap.adapters._llamacpp_stream import Trace, drawn
-from calibwrap.base import Completion
+from calibwrap.base import Stream
 from calibwrap.errors import ModelError
-from calibwrap.streaming import consumed
 
 MAX_BRANCHES = 16
 """Completions that are decoded together; more of them cost memory, and hardly save time on a CPU."""
 
 
-def drawn_together(engine: Engine, context: Sequence[int], traces: Sequence[Trace]) -> list[Completion]:
-    """Return the completions of `traces` after the prompt `context` (ids), which is read once; the caller locks.
+def steps_together(engine: Engine, context: Sequence[int], traces: Sequence[Trace]) -> Generator[None, None, None]:
+    """Yield after each step in which `traces` grow behind the prompt `context` (ids), which is read once.
 
-    They are decoded one after the other where only one is left, or where the context that was loaded is too short, or
-    of a kind that cannot be copied: the branches together never take more tokens of memory than the model's own.
+    A step gives a token to each completion that is being decoded; in the end all are complete. They are decoded one
+    after the other where only one is left, or where the context that was loaded is too short, or of a kind that cannot
+    be copied: the branches together never take more tokens of memory than the model's own. The lock is held for a step,
+    not between two.
     """
-    first = engine.next_row(context)
+    with ExitStack() as opened:
+        with engine.lock:
+            first = engine.next_row(context)
+            for trace in traces:
+                trace.step(first)
+            left = [trace for trace in traces if trace.completion is None]
+            most = max((trace.max_tokens for trace in left), default=1)
+            count = min(len(left), MAX_BRANCHES, (engine.n_ctx - len(context)) // most)
+            branches = opened.enter_context(_branches(engine, context, count, most)) if count > 1 else None
+        yield
+        waiting = deque(left)
+        while branches is not None and branches.go_on(waiting):
+            yield
     for trace in traces:
-        trace.step(first)
-    left = [trace for trace in traces if trace.completion is None]
-    most = max((trace.max_tokens for trace in left), default=1)
-    count = min(len(left), MAX_BRANCHES, (engine.n_ctx - len(context)) // most)
-    if count > 1:
-        with _branches(engine, context, count, most) as branches:
-            if branches is not None:
-                branches.run(deque(left))
-    return [trace.completion or consumed(drawn(engine, context, trace)) for trace in traces]
+        for _ in drawn(engine, context, trace):
+            yield
+
+
+class Request:
+    """The completions of one request that is streamed: drawn together as without streaming, shown one by one."""
+
+    def __init__(self, engine: Engine, context: Sequence[int], traces: Sequence[Trace]) -> None:
+        """Draw nothing yet."""
+        self._traces, self._steps = traces, steps_together(engine, context, traces)
+        self._left = set(range(len(traces)))
+
+    def take(self, index: int) -> bool:
+        """Return whether completion number `index` is still to be had; it is given away with that."""
+        is_there = index in self._left
+        self._left.discard(index)
+        return is_there
+
+    def stream(self, index: int) -> Stream:
+        """Yield the pieces of completion number `index` as they are drawn, and return it once all others are drawn."""
+        trace, shown = self._traces[index], 0
+        try:
+            while trace.completion is None or shown < len(trace.pieces):
+                if shown == len(trace.pieces):
+                    next(self._steps)
+                yield trace.pieces[shown]
+                shown += 1
+            for _ in self._steps:
+                pass  # what they were drawn in is freed before the stream ends
+        except BaseException:
+            self._left.clear()
+            raise
+        finally:
+            self._steps.close()
+        return trace.completion
 
 
 class _Branches:
@@ -49,15 +88,21 @@ class _Branches:
         self._free = list(range(1, count + 1))
         self._running: dict[int, Trace] = {}
 
-    def run(self, waiting: deque[Trace]) -> None:
-        """Draw all of `waiting`, each of which has one token, to the end."""
-        while waiting or self._running:
+    def go_on(self, waiting: deque[Trace]) -> bool:
+        """Draw a token of each running completion, after those of `waiting` that there is room for have begun.
+
+        Returns False where none is left.
+        """
+        with self._engine.lock:
             while waiting and self._free:
                 self._begin(waiting.popleft())
+            if not self._running:
+                return False
             for sequence, row in self._next_rows():
                 self._running[sequence].step(row)
                 if self._running[sequence].completion is not None:
                     self._end(sequence)
+        return True
 
     def _begin(self, trace: Trace) -> None:
         sequence = self._free.pop()
@@ -71,6 +116,7 @@ class _Branches:
 
     def _next_rows(self) -> list[tuple[int, Row]]:
         """Return the logits after the last token of each running sequence; one decode for all."""
+        check_open(self._engine.llama)
         api, count = self._engine.api, len(self._running)
         tokens = [trace.chosen[-1] for trace in self._running.values()]
         places = [self._start + len(trace.chosen) - 1 for trace in self._running.values()]
@@ -111,7 +157,8 @@ def _branches(engine: Engine, context: Sequence[int], count: int, most: int) -> 
         moved = engine.api.llama_state_seq_set_data(native, state, len(state), 0)
         yield _Branches(engine, native, len(context), count) if moved else None
     finally:
-        engine.api.llama_free(native)
+        if engine.llama.ctx is not None:  # freeing reads the model, which may have been closed between two tokens
+            engine.api.llama_free(native)
 
 
 def _parameters(engine: Engine, cells: int, count: int) -> Any:

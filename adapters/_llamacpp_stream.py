@@ -11,7 +11,6 @@ from calibwrap.adapters._llamacpp_scores import joined, token_scores
 from calibwrap.adapters._llamacpp_vocabulary import Vocabulary
 from calibwrap.adapters._shared import cut_at_stop
 from calibwrap.base import Completion, Sampling, Stream
-from calibwrap.scores import TokenScores
 from calibwrap.streaming import Piece, grown, settled
 
 
@@ -30,9 +29,9 @@ class Trace:
             draw: picks a token by the raw logits (V,) before it.
         """
         self.chosen: list[int] = []
+        self.pieces: list[Piece] = []
         self.completion: Completion | None = None
         self._vocabulary, self._sampling, self._settings, self._draw = vocabulary, sampling, settings, draw
-        self._positions: list[TokenScores] = []
         self._data, self._shown = b"", ""
 
     @property
@@ -43,18 +42,19 @@ class Trace:
     def step(self, row: Row) -> Piece:
         """Return what the next token adds, drawn by the logits before it; the last one fills `completion`."""
         self.chosen.append(self._draw(row))
-        self._positions.append(token_scores([row], self.chosen[-1:], self._sampling.top))
+        scores = token_scores([row], self.chosen[-1:], self._sampling.top)
         is_ended = self._vocabulary.ends(self.chosen[-1])
         self._data += b"" if is_ended else self._vocabulary.piece(self.chosen[-1])
         text, is_stopped = cut_at_stop(self._data.decode("utf-8", "replace"), self._sampling.stop)
         is_done = is_ended or is_stopped or len(self.chosen) >= self.max_tokens
         sure = text if is_done else settled(text, self._sampling.stop)
+        self.pieces.append(Piece(grown(self._shown, sure), scores))
+        self._shown = sure
         if is_done:
             finish: Literal["stop", "length"] = "stop" if is_ended or is_stopped else "length"
-            self.completion = Completion(sure, joined(self._positions), finish, self._settings)
-        piece = Piece(grown(self._shown, sure), self._positions[-1])
-        self._shown = sure
-        return piece
+            every = joined([piece.scores for piece in self.pieces])
+            self.completion = Completion(sure, every, finish, self._settings)
+        return self.pieces[-1]
 
 
 def drawn(engine: Engine, context: Sequence[int], trace: Trace) -> Stream:

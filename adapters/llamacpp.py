@@ -10,10 +10,11 @@ import io
 import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from calibwrap.adapters._llamacpp_batch import drawn_together
+from calibwrap.adapters._llamacpp_batch import Request, steps_together
 from calibwrap.adapters._llamacpp_drawing import drawer
 from calibwrap.adapters._llamacpp_engine import Engine, Row, check_open
 from calibwrap.adapters._llamacpp_files import check_gguf, file_hash, number_format
@@ -68,6 +69,7 @@ class LlamaCpp(Adapter):
         self._owned = False
         self._engine = Engine(llama)
         self._vocabulary = Vocabulary(llama)
+        self._requests: dict[int, tuple[Prompt, Calibrator | None, Request]] = {}
         limit = self._engine.n_ctx
         self._context_length = limit if context_length is None else min(context_length, limit)
         self.provides = Provides(
@@ -203,6 +205,10 @@ class LlamaCpp(Adapter):
     def stream(self, prompt: Prompt, sampling: Sampling, steer: Calibrator | None = None, index: int = 0) -> Stream:
         """Yield the tokens of the completion that `generate` draws as number `index`, and return it.
 
+        With `sampling.n` above 1 all completions grow in one batch, as `generate` draws them, bit for bit. Number 0
+        begins the drawing, and its stream ends when all are drawn; the others are kept for as long as `sampling`, the
+        very object, lives, and each is given away once. Asked for in another order, they are drawn anew.
+
         The model is held while a token is drawn, not between two tokens: other calls may come in between, and then
         what they pushed out of the context is read again.
 
@@ -212,8 +218,19 @@ class LlamaCpp(Adapter):
             PromptTooLong: prompt and `max_tokens` do not fit together; raised before any decoding.
         """
         (context,) = self._checked(prompts=[prompt], sampling=sampling, steer=steer)
-        settings = _settings(sampling, steer)
-        return drawn(self._engine, context, Trace(self._vocabulary, sampling, settings, drawer(sampling, steer, index)))
+        if sampling.n == 1:
+            trace = Trace(self._vocabulary, sampling, _settings(sampling, steer), drawer(sampling, steer, index))
+            return drawn(self._engine, context, trace)
+        kept = self._requests.get(id(sampling))
+        if index and kept is not None and kept[0] == prompt and kept[1] is steer and kept[2].take(index):
+            return kept[2].stream(index)
+        own = replace(sampling)  # what is kept must not itself keep `sampling` alive
+        request = Request(self._engine, context, self._traces(own, steer))
+        request.take(index)
+        if kept is None:
+            weakref.finalize(sampling, self._requests.pop, id(sampling), None)
+        self._requests[id(sampling)] = prompt, steer, request
+        return request.stream(index)
 
     def fingerprint(self) -> Provenance:
         """Return file name, SHA-256, quantisation with cache types, and hashes of tokenizer and template."""
@@ -274,11 +291,15 @@ class LlamaCpp(Adapter):
             yield from self._engine.rows_after(prefix, suffix[:-1])
 
     def _completions(self, context: list[int], sampling: Sampling, steer: Calibrator | None) -> list[Completion]:
+        traces = self._traces(sampling, steer)
+        for _ in steps_together(self._engine, context, traces):
+            pass
+        return [trace.completion for trace in traces if trace.completion is not None]  # each is there
+
+    def _traces(self, sampling: Sampling, steer: Calibrator | None) -> list[Trace]:
         settings = _settings(sampling, steer)
         draws = (drawer(sampling, steer, index) for index in range(sampling.n))
-        return drawn_together(
-            self._engine, context, [Trace(self._vocabulary, sampling, settings, draw) for draw in draws]
-        )
+        return [Trace(self._vocabulary, sampling, settings, draw) for draw in draws]
 
 
 def _close_if_alive(reference: "weakref.ref[Any]") -> None:

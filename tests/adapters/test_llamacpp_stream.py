@@ -1,12 +1,15 @@
 """Streams of llama.cpp: the very tokens and scores of `generate`, and a model that is free between two tokens."""
 
+import gc
 import threading
+import weakref
 
 import llama_cpp
 import numpy as np
 import pytest
 
 import calibwrap as cw
+from calibwrap.adapters import _llamacpp_batch
 from calibwrap.adapters.llamacpp import LlamaCpp
 from calibwrap.base import Sampling
 from calibwrap.calibrators import Temperature
@@ -17,6 +20,16 @@ from . import gguf_models as models
 
 PROMPT = "The A B"
 WARM = Temperature(2.5, level="token")
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """Sizes of all batches that llama.cpp decodes."""
+    sizes, decode = [], llama_cpp.llama_decode
+    monkeypatch.setattr(
+        llama_cpp, "llama_decode", lambda native, batch: sizes.append(batch.n_tokens) or decode(native, batch)
+    )
+    return sizes
 
 
 def taken(stream):
@@ -45,14 +58,94 @@ def test_a_stream_is_generate_exactly(tiny, load, steer):
                 equal(*taken(adapter.stream(PROMPT, sampling, steer)), whole)
 
 
-def test_every_number_of_a_completion_can_be_streamed(tiny_bos, load):
+@pytest.mark.parametrize("branches", [16, 2, 1])
+def test_completions_that_are_drawn_together_are_streamed_as_they_are(tiny, load, monkeypatch, branches):
+    """Bit for bit, though one decoded alone is rounded otherwise; also where not all have room at a time."""
+    monkeypatch.setattr(_llamacpp_batch, "MAX_BRANCHES", branches)
+    adapter = load(tiny.path)
+    for stop in ((), tuple("ABCD")):
+        sampling = Sampling(n=5, max_tokens=12, seed=9, top=3, stop=stop)
+        (group,) = adapter.generate([PROMPT], sampling)
+        for index, whole in enumerate(group):
+            equal(*taken(adapter.stream(PROMPT, sampling, index=index)), whole)
+
+
+def test_a_real_model_streams_several_as_it_draws_them(load, smollm_gguf):
+    """Four-bit weights round so differently one by one that other tokens came."""
+    lm = cw.wrap(load(smollm_gguf))
+    prompt = "What is 2+2? Think briefly, then end with a line such as 'Answer: B'. A. 3 B. 4 C. 5"
+    decoder = cw.ConfidenceAtK(k=3, labels=("A", "B", "C"), max_tokens=12)
+    whole, stream = lm(prompt, decoder), lm.stream(prompt, decoder)
+    tokens = list(stream)
+    assert (stream.answer.text, stream.answer.confidence) == (whole.text, whole.confidence)
+    for index, one in enumerate(whole.candidates):
+        of = [token for token in tokens if token.completion == index]
+        assert [token.id for token in of] == one.scores.chosen.tolist()
+        np.testing.assert_array_equal(stream.answer.candidates[index].scores.logprobs, one.scores.logprobs)
+
+
+def test_the_first_token_of_several_comes_before_the_second_is_drawn(tiny_bos, load, decodes):
     adapter = load(tiny_bos.path)
-    sampling = Sampling(n=3, max_tokens=12, seed=9)
+    sampling = Sampling(n=3, max_tokens=5, seed=9)
+    first = adapter.stream(PROMPT, sampling)
+    sizes = [len(decodes) for _ in first]
+    assert sizes == [1, 2, 3, 4, 5]
+    assert decodes[1:] == [3, 3, 3, 3]
+    taken(adapter.stream(PROMPT, sampling, index=1))
+    assert len(decodes) == 5  # kept from before
+
+
+def test_completions_are_kept_for_their_request_alone(tiny_bos, load, decodes):
+    adapter = load(tiny_bos.path)
+    sampling = Sampling(n=2, max_tokens=4, seed=None)
+    (_, first), (_, second) = (taken(adapter.stream(PROMPT, sampling, index=index)) for index in range(2))
+    drawn = len(decodes)
+    for prompt, index in ((PROMPT, 1), ("B C", 1), (PROMPT, 0)):  # given away already; another prompt; a new request
+        taken(adapter.stream(prompt, sampling, index=index))
+        assert len(decodes) > drawn
+        drawn = len(decodes)
+    kept = weakref.ref(adapter._requests[id(sampling)][2])
+    del sampling
+    gc.collect()
+    assert kept() is None
+    assert not adapter._requests
+    assert len(first.scores) == len(second.scores) == 4
+
+
+def test_two_streams_of_equal_requests_keep_their_own(tiny_bos, load, decodes):
+    """As in a server whose users ask the same at the same time."""
+    adapter = load(tiny_bos.path)
+    requests = [Sampling(n=2, max_tokens=4, seed=5) for _ in range(2)]
+    found = [[taken(adapter.stream(PROMPT, one, index=index))[1] for one in requests] for index in range(2)]
+    assert [one.text for one, _ in found] == [other.text for _, other in found]
+    assert decodes.count(2) == 3 + 4  # three steps each; the second one also reads the last two tokens of the prompt
+
+
+def test_closing_a_stream_of_several_frees_what_they_were_drawn_in(tiny_bos, load, monkeypatch):
+    opened, freed = [], []
+    make, free = llama_cpp.llama_init_from_model, llama_cpp.llama_free
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", lambda *rest: opened.append(make(*rest)) or opened[-1])
+    monkeypatch.setattr(llama_cpp, "llama_free", lambda native: freed.append(native) or free(native))
+    adapter = load(tiny_bos.path)
+    sampling = Sampling(n=3, max_tokens=9, seed=1)
     (group,) = adapter.generate([PROMPT], sampling)
-    for index, whole in enumerate(group):
-        _, one = taken(adapter.stream(PROMPT, sampling, index=index))
-        assert one.scores.chosen.tolist() == whole.scores.chosen.tolist()
-        np.testing.assert_allclose(one.scores.chosen_logprob, whole.scores.chosen_logprob, atol=1e-4)
+    del opened[:], freed[:]
+    stream = adapter.stream(PROMPT, sampling)
+    next(stream)
+    assert (len(opened), freed) == (1, [])
+    stream.close()
+    assert freed == opened
+    equal(*taken(adapter.stream(PROMPT, sampling, index=1)), group[1])  # what was broken off is drawn anew
+    assert freed == opened
+
+
+def test_a_model_that_is_closed_while_several_are_drawn_is_a_named_error(tiny_bos, load):
+    adapter = load(tiny_bos.path)
+    stream = adapter.stream(PROMPT, Sampling(n=3, max_tokens=9, seed=1))
+    next(stream)
+    adapter.llama.close()
+    with pytest.raises(ModelError, match="was closed"):
+        taken(stream)
 
 
 def test_parts_of_characters_are_held_back(tiny_no_bos, load):
