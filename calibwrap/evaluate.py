@@ -257,9 +257,10 @@ def _fit_all(
     """Return the calibrators fitted on `rows`; a fit without labels is not handed any."""
     fitted = {}
     for method in methods:
-        if fit_named(method).needs_answers:
-            data: dict[str, Any] = {"answers": answers_of([questions[row] for row in np.flatnonzero(rows)])}
-        else:
+        spec, data = fit_named(method), dict[str, Any]()
+        if spec.needs_answers:
+            data = {"answers": answers_of([questions[row] for row in np.flatnonzero(rows)])}
+        elif spec.needs_reference:
             origin = None if reference is None else reference.adapter.fingerprint()
             data = {"reference": read[1].take(rows), "provenance": origin}
         fitted[method] = lm.fitted(method, read[0].take(rows), **data).calibrator

@@ -64,11 +64,12 @@ def _held_out(
     calibrator: Calibrator = Identity()
     if name != "raw":
         other = None if reference is None else reference.take(fit)
-        options = {} if fit_named(name).needs_answers else {"n_bootstrap": 0}
-        labels = answers[fit] if fit_named(name).needs_answers else None
+        spec = fit_named(name)
+        options = {"n_bootstrap": 0} if spec.resamples else {}
+        labels = answers[fit] if spec.needs_answers else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CalibrationWarning)  # the fit that is kept has given it already
-            calibrator = fit_named(name)(scores.take(fit), answers=labels, reference=other, **options)
+            calibrator = spec(scores.take(fit), answers=labels, reference=other, **options)
     kept = calibrator(scores.take(held))
     return ece(kept.confidence, kept.choice == answers[held], n_bins=BINS)
 

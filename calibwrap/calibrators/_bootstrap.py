@@ -6,6 +6,8 @@ around the optimum, and all resamples are one matrix product: counts (B, G) time
 off between two values of beta.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from calibwrap.calibrators._newton import mean_gap, sweep
@@ -21,14 +23,28 @@ _TAILS = (2.5, 97.5)
 def temperature_interval(
     gaps: Floats, targets: Floats, beta: float, bounds: tuple[float, float], n_bootstrap: int, seed: int
 ) -> tuple[float, float]:
-    """Return the 2.5 and 97.5 % points of the temperature over `n_bootstrap` resamples of the rows.
+    """Return the 2.5 and 97.5 % points of the temperature over `n_bootstrap` resamples of the rows."""
+    slopes = mean_gap(gaps, beta) - targets
+    nodes = nodes_around(beta, slopes, beta * sweep(gaps, beta)[2], bounds)
+    return interval_of_roots(lambda node: mean_gap(gaps, node) - targets, nodes, n_bootstrap, seed)
+
+
+def interval_of_roots(
+    slopes_at: Callable[[float], Floats], nodes: Floats, n_bootstrap: int, seed: int
+) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 % points, over resamples of the rows, of the T = 1/beta where the summed slope is 0.
+
+    Args:
+        slopes_at: gives each row's slope (N,) at a beta; their mean rises with beta.
+        nodes: (J,) rising values of beta, as of `nodes_around`.
+        n_bootstrap: how many resamples.
+        seed: same seed, same resamples.
 
     Between two neighbouring nodes, one standard error apart, a root is read off linearly in log beta, which is wrong by
     about an eighth of the squared relative standard error: far less than what the resamples scatter.
     """
     rng = np.random.default_rng(seed)
-    nodes = _nodes(gaps, targets, beta, (1.0 / bounds[1], 1.0 / bounds[0]))
-    slopes = _grouped_slopes(gaps, targets, nodes, rng)
+    slopes = _grouped_slopes(slopes_at, nodes, rng)
     resampled = np.concatenate(
         [_resample(slopes, min(_BLOCK, n_bootstrap - done), rng) for done in range(0, n_bootstrap, _BLOCK)]
     )
@@ -36,14 +52,15 @@ def temperature_interval(
     return float(low), float(high)
 
 
-def _grouped_slopes(gaps: Floats, targets: Floats, nodes: Floats, rng: "np.random.Generator") -> Floats:
+def _grouped_slopes(slopes_at: Callable[[float], Floats], nodes: Floats, rng: "np.random.Generator") -> Floats:
     """Return (G, J) the slope at each node, of each row or, beyond `_GROUPS` rows, of each random group of rows."""
-    n = len(targets)
-    if n <= _GROUPS:
-        return np.stack([mean_gap(gaps, node) - targets for node in nodes], axis=1)
-    order = rng.permutation(n)
-    starts = np.arange(_GROUPS) * n // _GROUPS
-    return np.stack([np.add.reduceat((mean_gap(gaps, node) - targets)[order], starts) for node in nodes], axis=1)
+    columns = (slopes_at(float(node)) for node in nodes)
+    first = next(columns)
+    if len(first) <= _GROUPS:
+        return np.stack([first, *columns], axis=1)
+    order = rng.permutation(len(first))
+    starts = np.arange(_GROUPS) * len(first) // _GROUPS
+    return np.stack([np.add.reduceat(one[order], starts) for one in (first, *columns)], axis=1)
 
 
 def _resample(slopes: Floats, times: int, rng: "np.random.Generator") -> Floats:
@@ -55,15 +72,18 @@ def _resample(slopes: Floats, times: int, rng: "np.random.Generator") -> Floats:
     return np.asarray(counts.astype(np.float64) @ slopes)  # integers would not be multiplied by BLAS
 
 
-def _nodes(gaps: Floats, targets: Floats, beta: float, limits: tuple[float, float]) -> Floats:
-    """Return (J,) increasing values of beta: `_NODES` around the optimum, and both limits."""
-    slopes = mean_gap(gaps, beta) - targets
-    scale = beta * sweep(gaps, beta)[2] * np.sqrt(len(targets))
-    widest = np.log(limits[1] / limits[0])
+def nodes_around(beta: float, slopes: Floats, rise: float, bounds: tuple[float, float]) -> Floats:
+    """Return (J,) rising values of beta: `_NODES` around the root, and both ends of the `bounds` of T = 1/beta.
+
+    `slopes` (N,) are the rows' at the root, and `rise` is by how much their mean rises there with log beta.
+    """
+    limits = np.log([1.0 / bounds[1], 1.0 / bounds[0]])
+    scale = rise * np.sqrt(len(slopes))
+    widest = limits[1] - limits[0]
     error = widest if scale <= 0.0 else min(widest, float(np.sqrt(np.mean(slopes**2))) / scale)
     around = np.log(beta) + error * np.linspace(-_REACH, _REACH, _NODES)
-    inside = around[(around > np.log(limits[0])) & (around < np.log(limits[1]))]
-    return np.unique(np.concatenate([[limits[0]], np.exp(inside), [limits[1]]]))
+    inside = around[(around > limits[0]) & (around < limits[1])]
+    return np.unique(np.concatenate([[1.0 / bounds[1]], np.exp(inside), [1.0 / bounds[0]]]))
 
 
 def _roots(slopes: Floats, positions: Floats) -> Floats:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
 from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
+from calibwrap.calibrators.batch import fit_batch
 from calibwrap.calibrators.catto_head import CattoHead
 from calibwrap.calibrators.chain import Chain
 from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
@@ -17,6 +18,7 @@ from calibwrap.calibrators.identity import Identity
 from calibwrap.calibrators.isotonic import Isotonic, fit_isotonic
 from calibwrap.calibrators.matrix_scaling import MatrixScaling, fit_matrix_scaling
 from calibwrap.calibrators.platt import Platt, fit_platt
+from calibwrap.calibrators.soft_labels import fit_matched_mean
 from calibwrap.calibrators.temperature import Temperature, fit_temperature
 from calibwrap.calibrators.vector_scaling import VectorScaling, fit_vector_scaling
 from calibwrap.errors import InputError, SavedFileError
@@ -30,11 +32,13 @@ class FitSpec:
     name: str
     """Name of the method, as in `lm.fit(method=...)`."""
     fit: Callable[..., Calibrator]
-    """Takes the scores and one more: the answers, or the reference's scores."""
+    """Takes the scores, and at most one more: the answers, or the reference's scores."""
     needs_answers: bool = False
     """Whether the one more is the right answers."""
     needs_reference: bool = False
-    """Whether the one more is the reference model's scores."""
+    """Whether the one more is the reference model's scores; where neither is needed, there is no one more."""
+    resamples: bool = False
+    """Whether it takes `n_bootstrap`, the resamples for an interval that only the report shows."""
 
     def __call__(
         self,
@@ -52,6 +56,8 @@ class FitSpec:
         >>> FITS["temperature"]([[4.0, 0.0]] * 4, answers=[0, 0, 0, 1]).kind
         'temperature'
         """
+        if not self.needs_answers and not self.needs_reference:
+            return self.fit(scores, **options)
         needed = answers if self.needs_answers else reference
         if needed is None:
             what = "the right answers of all questions" if self.needs_answers else "a reference model (reference=...)"
@@ -64,9 +70,11 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
         spec.name: spec
         for spec in (
             FitSpec("auto", fit_auto, needs_answers=True),
-            FitSpec("daca", fit_daca, needs_reference=True),
+            FitSpec("batch", fit_batch),
+            FitSpec("daca", fit_daca, needs_reference=True, resamples=True),
+            FitSpec("matched-mean", fit_matched_mean, needs_reference=True, resamples=True),
             FitSpec("matrix", fit_matrix_scaling, needs_answers=True),
-            FitSpec("naive-kl", fit_naive_kl, needs_reference=True),
+            FitSpec("naive-kl", fit_naive_kl, needs_reference=True, resamples=True),
             FitSpec("temperature", fit_temperature, needs_answers=True),
             FitSpec("vector", fit_vector_scaling, needs_answers=True),
         )

@@ -15,9 +15,11 @@ ANSWERS = np.where(np.arange(60) % 5, np.arange(60) % 3, 0)
 @pytest.mark.parametrize("name", FITS)
 def test_every_fit_runs_by_name_and_says_what_it_needs(name):
     spec = fit_named(name)
-    assert spec.needs_answers != spec.needs_reference
+    assert not (spec.needs_answers and spec.needs_reference)
     calibrator = spec(POST, answers=ANSWERS, reference=PRE)
-    assert calibrator.report.method == name
+    assert calibrator.report.method == name or calibrator.report.candidates  # the choice names its winner
+    if not spec.needs_answers and not spec.needs_reference:
+        return
     missing = {"reference": PRE} if spec.needs_answers else {"answers": ANSWERS}
     with pytest.raises(InputError, match=f"method='{name}' needs"):
         spec(POST, **missing)
@@ -28,7 +30,7 @@ def test_options_go_through():
 
 
 def test_an_unknown_method_is_told_the_nearest_and_all():
-    with pytest.raises(InputError, match=r"Did you mean 'temperature'.* daca, matrix, naive-kl, temperature, vector"):
+    with pytest.raises(InputError, match=rf"Did you mean 'temperature'.* {', '.join(sorted(FITS))}"):
         fit_named("temprature")
     with pytest.raises(InputError, match=r"Unknown method 'zzz'.+There are"):
         fit_named("zzz")

@@ -26,6 +26,7 @@ from calibwrap.calibrators import (
     fit_auto_confidence,
     fit_daca,
     fit_isotonic,
+    fit_matched_mean,
     fit_matrix_scaling,
     fit_naive_kl,
     fit_platt,
@@ -166,6 +167,7 @@ FITS = [
     Entry("daca-temperature", lambda: fit_daca, {"second": "reference"}),
     Entry("daca-vector", lambda: partial(fit_daca, calibrator="vector"), {"second": "reference"}),
     Entry("daca-matrix", lambda: partial(fit_daca, calibrator="matrix"), {"second": "reference"}),
+    Entry("matched-mean", lambda: fit_matched_mean, {"second": "reference"}),
     Entry("naive-kl", lambda: fit_naive_kl, {"second": "reference"}),
 ]
 
