@@ -6,7 +6,6 @@ from typing import Self
 
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Flow, Sampling
 from calibwrap.capabilities import Needs, check_needs
-from calibwrap.decoders.answering import check_decoder
 from calibwrap.decoders.fitness import check_steering
 from calibwrap.decoders.reading import calibrated, completed, request_of, signed
 from calibwrap.decoders.rewording import Reworded, drawn_as, worded
@@ -47,7 +46,6 @@ class AnswerStream:
         flow = decoder.flow()
         request = next(flow)
         request_of(adapter, request, calibrator)
-        check_decoder(calibrator, decoder)
         self._tokens = self._run(flow, request)
 
     @property
@@ -83,32 +81,38 @@ class AnswerStream:
 
     def _run(self, flow: Flow, request: Sampling) -> Generator[StreamedToken, None, None]:
         """Yield the tokens of each request of the decoder, until it answers."""
+        before = 0
         while self._answer is None:
             if isinstance(request, Reworded) and request.labels:  # nothing is drawn, so there is nothing to show
                 (completions,) = completed(self._adapter, [self._prompt], request, self._calibrator)
             else:
-                completions = yield from self._completions(worded(self._prompt, request), drawn_as(request))
+                completions = yield from self._completions(worded(self._prompt, request), drawn_as(request), before)
+                before += len(completions)
             try:
                 request = flow.send(completions)
             except StopIteration as end:
                 self._answer = signed(end.value, self._calibrator)
 
-    def _completions(self, prompt: Prompt, request: Sampling) -> Generator[StreamedToken, None, list[Completion]]:
-        """Yield the tokens of all completions of a request, and return them, calibrated."""
+    def _completions(
+        self, prompt: Prompt, request: Sampling, before: int
+    ) -> Generator[StreamedToken, None, list[Completion]]:
+        """Yield the tokens of all completions of a request, `before` it so many, and return them, calibrated."""
         asked = request_of(self._adapter, request, self._calibrator)
         drawn: list[Completion] = []
         for index in range(request.n):
-            drawn.append((yield from self._completion(prompt, asked, index)))
+            drawn.append((yield from self._completion(prompt, asked, index, before + index)))
         (completions,) = calibrated(self._adapter, [drawn], request, self._calibrator)
         return completions
 
-    def _completion(self, prompt: Prompt, asked: Sampling, index: int) -> Generator[StreamedToken, None, Completion]:
-        """Yield the tokens of completion number `index`, and return it."""
+    def _completion(
+        self, prompt: Prompt, asked: Sampling, index: int, number: int
+    ) -> Generator[StreamedToken, None, Completion]:
+        """Yield the tokens of completion `index` of a request, as those of `number`, and return it."""
         so_far = RunningConfidence()
         with closing(self._adapter.stream(prompt, asked, self._steer, index)) as stream:
             pieces = Pieces(stream)
             for piece in pieces:
                 scores = self._calibrator(piece.scores) if self._calibrator.level == "token" else piece.scores
                 so_far = so_far.added(scores)
-                yield streamed_token(piece, scores, so_far, index)
+                yield streamed_token(piece, scores, so_far, number)
         return pieces.result

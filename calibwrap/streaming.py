@@ -43,7 +43,7 @@ class StreamedToken:
     confidence: float
     """Geometric mean of `probability` over the tokens so far, this one included: exp(mean log-probability)."""
     completion: int = 0
-    """Number of the completion that it belongs to, where a decoder draws several at once."""
+    """Number of the completion that it belongs to, from 0 on: its place among all that the decoder draws."""
 
 
 @dataclass(frozen=True)

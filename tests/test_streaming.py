@@ -166,6 +166,23 @@ def test_rounds_of_an_adaptive_decoder_are_shown_too(lm):
     assert len(tokens) == sum(len(one.scores) for one in stream.answer.candidates)
 
 
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        cw.ConfidenceAtK(k=8, labels=("A", "B"), marker="", max_tokens=2, adaptive=True, threshold=1.0),
+        cw.Stated(elicitation=cw.freetext.TWO_STEP, k=2, temperature=1.0, max_tokens=3),
+    ],
+    ids=["adaptive", "two-step"],
+)
+def test_completions_are_counted_through_all_rounds(lm, decoder):
+    stream = lm.stream(PROMPT, decoder)
+    tokens = list(stream)
+    assert len(stream.answer.candidates) > 2
+    for number, one in enumerate(stream.answer.candidates):
+        assert [token.id for token in tokens if token.completion == number] == one.scores.chosen.tolist()
+    assert {token.completion for token in tokens} == set(range(len(stream.answer.candidates)))
+
+
 def test_the_answer_is_there_in_the_end_only(lm):
     with lm.stream(PROMPT) as stream:
         assert isinstance(next(stream), StreamedToken)
