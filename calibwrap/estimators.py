@@ -1,0 +1,262 @@
+"""Calibrators as scikit-learn estimators: for arrays of scores, in a `Pipeline`, and around a classifier.
+
+Needs scikit-learn: `pip install 'calibwrap[sklearn]'`. Nothing else of calibwrap imports this file.
+"""
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calibwrap.base import Calibrator
+from calibwrap.calibrators import fit_named
+from calibwrap.calibrators._confidence import CLIP
+from calibwrap.errors import InputError, need
+from calibwrap.scores import Floats, Ints
+
+need("sklearn", feature="calibwrap.estimators", extra="sklearn")
+
+from sklearn.base import (  # noqa: E402 - a missing scikit-learn is named first
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.frozen import FrozenEstimator  # noqa: E402
+from sklearn.model_selection import check_cv, cross_val_predict  # noqa: E402
+from sklearn.utils import get_tags  # noqa: E402
+from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data  # noqa: E402
+
+ScoreKind = Literal["logits", "probabilities"]
+"""What columns hold: logits or log-probabilities (both give the same), or probabilities."""
+
+
+class ScoreCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped bases
+    """Calibrates scores that are there already: column k of X speaks of the k-th class.
+
+    X has one column a class, in the sorted order of the labels, or in that of `classes`. One column alone speaks of the
+    second of two classes: a logit s stands for the two logits 0 and s, a probability p for 1 - p and p. As the last
+    step of a `Pipeline` it gives `predict_proba`, before another step `transform` gives calibrated log-probabilities.
+
+    Args:
+        method: name of a fit with labels: "temperature", "vector", "matrix", "auto", ...
+        scores: what X holds, "logits" (or log-probabilities) or "probabilities". A probability of 0 counts as 1e-6.
+        classes: all labels in the order of the columns; None takes those that are in y, sorted.
+        options: passed to the fit, such as `{"ridge": 1e-3}`.
+
+    After `fit`: `classes_`, `calibrator_` (a `calibwrap.Calibrator`: save it with `calibwrap.save`), `n_features_in_`.
+
+    >>> model = ScoreCalibrator().fit([[0.0, 4.0]] * 4, ["no", "yes", "yes", "yes"])
+    >>> model.predict_proba([[0.0, 4.0]]).round(4).tolist(), round(model.calibrator_.value, 3)
+    ([[0.25, 0.75]], 3.641)
+    """
+
+    def __init__(
+        self,
+        method: str = "temperature",
+        *,
+        scores: ScoreKind = "logits",
+        classes: ArrayLike | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep the settings; they are checked by `fit`, as scikit-learn wants it."""
+        self.method = method
+        self.scores = scores
+        self.classes = classes
+        self.options = options
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803 - scikit-learn's names
+        """Return this estimator, fitted.
+
+        Args:
+            X: (N, K) scores, or (N, 1) of two classes.
+            y: (N,) labels.
+
+        Raises:
+            InputError: columns that are not one a class, labels that are no class, or an unknown method.
+            FitError: the data do not determine the calibrator.
+        """
+        rows, labels = validate_data(self, X, y)
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels) if self.classes is None else np.asarray(self.classes)
+        logits = as_logits(rows, self.scores, len(self.classes_))
+        self.calibrator_ = fitted_on(self.method, logits, labels, self.classes_, self.options)
+        return self
+
+    def predict_log_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """Return calibrated log-probabilities (N, K), one column a class in the order of `classes_`."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, reset=False)
+        return np.asarray(self.calibrator_(as_logits(rows, self.scores, len(self.classes_))))
+
+    def predict_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """Return calibrated probabilities (N, K); each row sums to 1."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+        """Return the most probable label of each row, (N,)."""
+        chosen = self.predict_log_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[chosen])
+
+    def transform(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """Return calibrated log-probabilities (N, K), for a step that comes after."""
+        return self.predict_log_proba(X)
+
+
+class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # untyped bases
+    """A classifier whose probabilities are calibrated on rows that it did not see while it learned.
+
+    The words are those of scikit-learn's `CalibratedClassifierCV` with `ensemble=False`: every row is scored by a copy
+    of `estimator` that was fitted on the other folds, one calibrator is fitted on all these scores, and the classifier
+    that answers is fitted on all rows. A classifier that is fitted already, wrapped as `FrozenEstimator(classifier)`,
+    is not touched: then all rows given to `fit` calibrate.
+
+    Args:
+        estimator: a classifier with `decision_function` or `predict_proba`; the first is preferred.
+        method: name of a fit with labels: "temperature", "vector", "matrix", "auto", ...
+        cv: number of folds, a splitter, or an iterable of splits, as everywhere in scikit-learn; None is 5.
+        n_jobs: folds that run at a time.
+        options: passed to the fit of the calibrator.
+
+    After `fit`: `classes_`, `estimator_`, `calibrator_`.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        method: str = "temperature",
+        cv: Any = None,
+        n_jobs: int | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep the settings; they are checked by `fit`, as scikit-learn wants it."""
+        self.estimator = estimator
+        self.method = method
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.options = options
+
+    def fit(self, X: Any, y: ArrayLike) -> Self:  # noqa: N803
+        """Return this estimator, fitted: the classifier and its calibrator.
+
+        Args:
+            X: (N, F) features, whatever `estimator` takes.
+            y: (N,) labels.
+
+        Raises:
+            InputError: a classifier that gives no scores, or an unknown method.
+            FitError: the data do not determine the calibrator.
+        """
+        if y is None:
+            raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        labels = np.asarray(column_or_1d(y, warn=True))
+        check_classification_targets(labels)
+        response = _response(self.estimator)
+        if isinstance(self.estimator, FrozenEstimator):
+            self.estimator_ = self.estimator
+            found = getattr(self.estimator_, response)(X)
+        else:
+            folds = check_cv(self.cv, labels, classifier=True)
+            found = cross_val_predict(self.estimator, X, labels, cv=folds, n_jobs=self.n_jobs, method=response)
+            self.estimator_ = clone(self.estimator).fit(X, labels)
+        self.classes_ = self.estimator_.classes_
+        logits = as_logits(np.asarray(found), _kind(response), len(self.classes_))
+        self.calibrator_ = fitted_on(self.method, logits, labels, self.classes_, self.options)
+        return self
+
+    def predict_log_proba(self, X: Any) -> Floats:  # noqa: N803
+        """Return calibrated log-probabilities (N, K), one column a class in the order of `classes_`."""
+        check_is_fitted(self)
+        response = _response(self.estimator_)
+        found = np.asarray(getattr(self.estimator_, response)(X))
+        return np.asarray(self.calibrator_(as_logits(found, _kind(response), len(self.classes_))))
+
+    def predict_proba(self, X: Any) -> Floats:  # noqa: N803
+        """Return calibrated probabilities (N, K); each row sums to 1."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """Return the most probable label of each row, (N,)."""
+        chosen = self.predict_log_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[chosen])
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features that the classifier was fitted on."""
+        check_is_fitted(self)
+        return int(self.estimator_.n_features_in_)
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what the classifier inside accepts."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = get_tags(self.estimator).input_tags.sparse
+        return tags
+
+
+def as_logits(scores: NDArray[Any], kind: ScoreKind, n_classes: int) -> Floats:
+    """Return (N, K) logits for scores of K classes; one column, or one dimension, speaks of the second of two.
+
+    Raises:
+        InputError: another number of columns, an unknown kind, or a probability outside [0, 1].
+
+    >>> as_logits(np.array([[0.75]]), "probabilities", 2).round(4).tolist()
+    [[-1.3863, -0.2877]]
+    """
+    if kind not in ("logits", "probabilities"):
+        raise InputError(f"'scores' must be 'logits' or 'probabilities'. Got {kind!r}.")
+    table = np.asarray(scores, dtype=np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    if table.shape[1] == 1 and n_classes == 2:
+        table = np.hstack([1.0 - table if kind == "probabilities" else np.zeros_like(table), table])
+    if table.shape[1] != n_classes:
+        raise InputError(
+            f"X must have one column for each of the {n_classes} classes. Got {table.shape[1]}: give all labels in "
+            "'classes=', in the order of the columns."
+        )
+    if kind == "logits":
+        return table
+    if not ((table >= 0.0) & (table <= 1.0)).all():
+        raise InputError("X must hold probabilities from 0 to 1: for logits say scores='logits'.")
+    return np.asarray(np.log(np.maximum(table, CLIP)))
+
+
+def fitted_on(
+    method: str, logits: Floats, labels: NDArray[Any], classes: NDArray[Any], options: dict[str, Any] | None
+) -> Calibrator:
+    """Return the calibrator fitted on logits (N, K) and labels (N,), which name the columns by `classes` (K,).
+
+    Raises:
+        InputError: a label that is no class, or a method without labels.
+    """
+    spec = fit_named(method)
+    if not spec.needs_answers:
+        raise InputError(f"'method' must be a fit with labels. Got {method!r}, which is fitted on a reference model.")
+    return spec.fit(logits, _columns(labels, classes), **(options or {}))
+
+
+def _columns(labels: NDArray[Any], classes: NDArray[Any]) -> Ints:
+    """Return (N,) the column of each label."""
+    order = np.argsort(classes)
+    at = np.minimum(np.searchsorted(classes, labels, sorter=order), len(classes) - 1)
+    columns = order[at]
+    wrong = classes[columns] != labels
+    if wrong.any():
+        raise InputError(f"'y' must hold labels out of {classes.tolist()}. Got {labels[wrong][0]!r}.")
+    return np.asarray(columns)
+
+
+def _response(estimator: Any) -> str:
+    """Return the method of a classifier that gives its scores."""
+    for name in ("decision_function", "predict_proba"):
+        if getattr(estimator, name, None) is not None:
+            return name
+    raise InputError(
+        f"'estimator' must have decision_function or predict_proba. Got {type(estimator).__name__}, which has neither."
+    )
+
+
+def _kind(response: str) -> ScoreKind:
+    return "logits" if response == "decision_function" else "probabilities"
