@@ -2,19 +2,31 @@
 
 import difflib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from calibwrap.base import Readout
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.questions import TEMPLATES, Template
+from calibwrap.readouts.contextual import Contextual
 from calibwrap.readouts.continuation import Continuation
 from calibwrap.readouts.decision import Decision
 from calibwrap.readouts.label import Label
 from calibwrap.readouts.p_true import OptionPTrue
+from calibwrap.readouts.permuted import Permuted
 from calibwrap.readouts.verbalized import STATED_CHAT, Verbalized
 from calibwrap.scores import OptionScores
 
-__all__ = ["Continuation", "Decision", "Label", "OptionPTrue", "Verbalized", "find_readout", "warn_of_little_mass"]
+__all__ = [
+    "Contextual",
+    "Continuation",
+    "Decision",
+    "Label",
+    "OptionPTrue",
+    "Permuted",
+    "Verbalized",
+    "find_readout",
+    "warn_of_little_mass",
+]
 
 _BY_NAME: Mapping[str, Readout] = {
     "continuation": Continuation(),
@@ -30,10 +42,26 @@ _BY_NAME: Mapping[str, Readout] = {
 }
 
 
+def _permuted(inside: str, template: Template | None) -> Permuted:
+    """Return the readout "permuted:INSIDE", of which the label readout is the only one."""
+    inner = find_readout(inside or "label", template)
+    if not isinstance(inner, Label):
+        raise InputError(f"Only the label readout can be permuted: 'permuted:label:letter'. Got {inner.label!r}.")
+    return Permuted(inner)
+
+
+_AROUND: Mapping[str, Callable[[str, Template | None], Readout]] = {
+    "contextual": lambda inside, template: Contextual(find_readout(inside or "continuation", template)),
+    "permuted": _permuted,
+}
+"""Readouts around another one, whose name follows theirs."""
+
+
 def find_readout(name: str | Readout, template: Template | None = None) -> Readout:
     """Return a readout by its name: "label", "continuation", "continuation:token", "p_true", "verbalized", "decision".
 
-    All but "decision", whose prompt is the server's, take ":TEMPLATE" at will.
+    All but "decision", whose prompt is the server's, take ":TEMPLATE" at will. "permuted" averages over the orders of
+    the options, and "contextual:" before another name takes out what the model says when nothing is asked.
 
     Raises:
         InputError: no such name; near ones and all are listed.
@@ -43,6 +71,9 @@ def find_readout(name: str | Readout, template: Template | None = None) -> Reado
     """
     if isinstance(name, Readout):
         return name
+    around, _, inside = name.partition(":")
+    if around in _AROUND:
+        return _AROUND[around](inside, template)
     head, _, tail = name.rpartition(":")
     if template is None and tail in TEMPLATES:
         name, template = head, TEMPLATES[tail]
@@ -59,10 +90,11 @@ def find_readout(name: str | Readout, template: Template | None = None) -> Reado
         if template is None:
             return found
         raise InputError("The decision readout takes no template: the server writes the prompt.")
-    near = difflib.get_close_matches(name, _BY_NAME, n=1)
+    known = [*_BY_NAME, *_AROUND]
+    near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     raise InputError(
-        f"There is no readout {name!r}. {hint}Known: {', '.join(_BY_NAME)}; add ':' and one of the templates "
+        f"There is no readout {name!r}. {hint}Known: {', '.join(known)}; add ':' and one of the templates "
         f"{', '.join(TEMPLATES)}."
     )
 

@@ -1,0 +1,100 @@
+"""Contextual readout: divide what a model says of each option by what it says of it when nothing is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from calibwrap.base import Adapter, Readout
+from calibwrap.capabilities import Needs
+from calibwrap.errors import CapabilityError, InputError
+from calibwrap.questions import Question
+from calibwrap.readouts.continuation import Continuation
+from calibwrap.scores import OptionScores, log_softmax, logsumexp
+
+NOTHING_ASKED = ("N/A", "[MASK]", "?")
+"""Questions without content: the first two are the paper's; its third, the empty text, is no question here."""
+
+
+@dataclass(frozen=True)
+class Contextual(Readout):
+    """An option's probability is that of the readout inside, over its mean probability under questions without content.
+
+    With p(k | x) the probability of option k of question x and q(k) the mean of p(k | x0) over the texts x0 of
+    `content_free`, which take the place of question and context while the options stay, the result is proportional to
+    p(k | x) / q(k). That takes out a liking for a letter (label readout), or for a short or common text (continuation
+    readout, where it is the pointwise mutual information of question and option). The first choice may change, and the
+    scores are not normalised by how often the model is right: a temperature belongs after it. Costs one more prompt for
+    each text.
+
+    References:
+        Zhao, Wallace, Feng, Klein, Singh: Calibrate before use (2021); of option texts, Holtzman, West, Shwartz, Choi,
+        Zettlemoyer: Surface form competition (2021).
+
+    >>> Contextual().label
+    'contextual:continuation:sum:cloze'
+    """
+
+    name: ClassVar[str] = "contextual"
+    inner: Readout = field(default_factory=Continuation)
+    """What reads question and content-free texts."""
+    content_free: tuple[str, ...] = NOTHING_ASKED
+    """Texts that ask nothing."""
+
+    def __post_init__(self) -> None:
+        """Check the texts."""
+        object.__setattr__(self, "content_free", tuple(self.content_free))
+        if not self.content_free or not all(text.strip() for text in self.content_free):
+            raise InputError(f"'content_free' must be at least one text, none empty. Got {self.content_free!r}.")
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]  # a frozen record has no writable attributes
+        """What the backend must be able to do."""
+        return self.inner.needs
+
+    @property
+    def label(self) -> str:
+        """Name and the readout inside, such as "contextual:label:letter"; texts of one's own are named too."""
+        own = "" if self.content_free == NOTHING_ASKED else "(" + "|".join(self.content_free) + ")"
+        return f"contextual{own}:{self.inner.label}"
+
+    def ask(self, adapter: Adapter, questions: Sequence[Question]) -> OptionScores:
+        """Return the corrected scores of all options; `label_mass` is that of the questions themselves.
+
+        Raises:
+            CapabilityError: the backend cut a list off, so that no honest bounds of the ratio are known.
+        """
+        asked = [replace(one, answer=None) for one in questions]
+        empty = [replace(one, prompt=text, context="") for one in asked for text in self.content_free]
+        return corrected(self.inner.ask(adapter, [*asked, *empty]), len(questions), self.label)
+
+
+def corrected(read: OptionScores, n_questions: int, readout: str) -> OptionScores:
+    """Return p / q of the first `n_questions` rows, each by its own share of the rows that follow.
+
+    Raises:
+        CapabilityError: truncated scores.
+
+    >>> rows = np.log([[0.6, 0.4], [0.8, 0.2], [0.4, 0.6]])  # a question, and two that ask nothing: 0.6 and 0.4
+    >>> corrected(OptionScores(rows, "label"), 1, "contextual").probabilities.round(4).tolist()
+    [[0.5, 0.5]]
+    """
+    if not read.is_exact:
+        raise CapabilityError(
+            f"Readout {readout!r} needs each option's exact probability, and {int(read.is_cut.sum())} rows were cut "
+            "off by the backend: ask for a longer list, use 'permuted', or a backend that scores given tokens."
+        )
+    own = read.take(np.arange(n_questions))
+    texts = (len(read) - n_questions) // n_questions
+    others = read.logprobs[n_questions:].reshape(n_questions, texts, -1)
+    prior = logsumexp(others.transpose(0, 2, 1)) - np.log(texts)
+    possible = own.mask & (own.logprobs > -np.inf)
+    if not (prior[possible] > -np.inf).all():
+        row = int(np.argmax((possible & (prior == -np.inf)).any(axis=1)))
+        raise InputError(
+            f"An option of question number {row + 1} has probability 0 under every text without content, so that "
+            "nothing can be divided by it: use other 'content_free' texts."
+        )
+    ratio = np.where(possible, own.logprobs - np.where(possible, prior, 0.0), -np.inf)
+    return OptionScores(log_softmax(ratio), readout, own.mask, label_mass=own.label_mass)
