@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from calibwrap.base import Calibrator
 from calibwrap.calibrators import fit_named
-from calibwrap.calibrators._confidence import CLIP
 from calibwrap.errors import InputError, need
 from calibwrap.scores import Floats, Ints
 
@@ -25,9 +24,12 @@ from sklearn.base import (  # noqa: E402 - a missing scikit-learn is named first
 )
 from sklearn.frozen import FrozenEstimator  # noqa: E402
 from sklearn.model_selection import check_cv, cross_val_predict  # noqa: E402
-from sklearn.utils import get_tags  # noqa: E402
+from sklearn.utils import assert_all_finite, get_tags  # noqa: E402
 from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data  # noqa: E402
+
+SMALLEST = float(np.finfo(np.float64).eps)
+"""A probability below it counts as this, since a classifier's 0 does not mean that the class does not exist."""
 
 ScoreKind = Literal["logits", "probabilities"]
 """What columns hold: logits or log-probabilities (both give the same), or probabilities."""
@@ -42,7 +44,7 @@ class ScoreCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
 
     Args:
         method: name of a fit with labels: "temperature", "vector", "matrix", "auto", ...
-        scores: what X holds, "logits" (or log-probabilities) or "probabilities". A probability of 0 counts as 1e-6.
+        scores: what X holds, "logits" (or log-probabilities) or "probabilities". A probability of 0 counts as 2e-16.
         classes: all labels in the order of the columns; None takes those that are in y, sorted.
         options: passed to the fit, such as `{"ridge": 1e-3}`.
 
@@ -153,6 +155,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
         if y is None:
             raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         labels = np.asarray(column_or_1d(y, warn=True))
+        assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         response = _response(self.estimator)
         if isinstance(self.estimator, FrozenEstimator):
@@ -220,7 +223,7 @@ def as_logits(scores: NDArray[Any], kind: ScoreKind, n_classes: int) -> Floats:
         return table
     if not ((table >= 0.0) & (table <= 1.0)).all():
         raise InputError("X must hold probabilities from 0 to 1: for logits say scores='logits'.")
-    return np.asarray(np.log(np.maximum(table, CLIP)))
+    return np.asarray(np.log(np.maximum(table, SMALLEST)))
 
 
 def fitted_on(
@@ -244,7 +247,7 @@ def _columns(labels: NDArray[Any], classes: NDArray[Any]) -> Ints:
     columns = order[at]
     wrong = classes[columns] != labels
     if wrong.any():
-        raise InputError(f"'y' must hold labels out of {classes.tolist()}. Got {labels[wrong][0]!r}.")
+        raise InputError(f"'y' must hold labels out of {classes.tolist()}. Got {labels[wrong][0]}.")
     return np.asarray(columns)
 
 
