@@ -14,6 +14,7 @@ from calibwrap.capabilities import Provides, check_needs
 from calibwrap.decoders import Trace, TraceDecoder, traces_of
 from calibwrap.decoders.reading import completed
 from calibwrap.decoders.replay import replayed
+from calibwrap.decoders.settings import check_type
 from calibwrap.errors import InputError, JournalError
 from calibwrap.evaluate import content_hash, question_keys
 from calibwrap.journal import Journal
@@ -76,8 +77,11 @@ def drawing_of(decoder: TraceDecoder, template: Template) -> Drawing:
     """Return how the traces that a decoder asks for are drawn.
 
     Raises:
-        InputError: the decoder has no seed, so that its traces could not be drawn again.
+        InputError: no decoder of traces, no template, or a decoder without a seed, whose traces could not be drawn
+            again.
     """
+    check_type("decoder", decoder, TraceDecoder, "cw.ConfidenceAtK(k=8)")
+    check_type("template", template, Template, "calibwrap.questions.LETTER_REASONED")
     if decoder.seed is None:
         raise InputError("An evaluation draws traces that can be drawn again: give the decoder a 'seed', not None.")
     shared = {name: getattr(decoder, name) for name in ("k", "marker", "temperature", "max_tokens", "stop", "seed")}

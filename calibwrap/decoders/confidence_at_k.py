@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibwrap.base import Answer, Calibrator
+from calibwrap.decoders.settings import check_calibrator_type, function
 from calibwrap.decoders.trace import Trace, TraceDecoder, checked_answer, traces_of
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.scores import Floats, OptionScores, join
@@ -57,7 +58,10 @@ class PickingDecoder(TraceDecoder):
     def __post_init__(self) -> None:
         """Check the settings once, here, before any model is asked."""
         super().__post_init__()
-        if self.selected is not None and self.selected.level != "option":
+        if self.selected is None:
+            return
+        check_calibrator_type("selected", self.selected)
+        if self.selected.level != "option":
             raise InputError(f"'selected' must be a calibrator of level 'option'. Got level {self.selected.level!r}.")
 
     @abstractmethod
@@ -110,6 +114,12 @@ class BestOfN(PickingDecoder):
     """
 
     score: Callable[[Trace], float] = total_logprob
+    """Maps a trace to a number; higher is better."""
+
+    def __post_init__(self) -> None:
+        """Check the score too."""
+        super().__post_init__()
+        function("score", self.score, "calibwrap.decoders.mean_logprob")
 
     def pick(self, traces: Sequence[Trace]) -> Trace:
         """Return the trace of the highest score; the first among equals.

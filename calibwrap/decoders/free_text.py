@@ -8,6 +8,7 @@ import numpy as np
 
 from calibwrap.base import Answer, Completion, Decoder, Flow, Sampling
 from calibwrap.decoders.reading import NOT_CALIBRATED
+from calibwrap.decoders.settings import drawing_settings, function
 from calibwrap.decoders.trace import checked_answer
 from calibwrap.errors import InputError
 from calibwrap.freetext.clusters import (
@@ -53,9 +54,8 @@ class FreeTextDecoder(Decoder):
 
     def __post_init__(self) -> None:
         """Check the settings once, here, before any model is asked."""
-        object.__setattr__(self, "stop", tuple(self.stop))
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise InputError(f"'k' must be a whole number of at least 1. Got {self.k!r}.")
+        drawing_settings(self, ("k", "max_tokens", "seed", "temperature", "stop"))
+        function("normalise", self.normalise, "calibwrap.freetext.exact")
         if self.k > 1 and self.temperature == 0.0:
             raise InputError(f"{self.k} completions at temperature 0 are all the same: set 'temperature', or k=1.")
         self.request()

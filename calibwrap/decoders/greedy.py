@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibwrap.base import Answer, Decoder, Flow, Sampling
+from calibwrap.decoders.settings import drawing_settings
 from calibwrap.errors import CapabilityError
 
 
@@ -27,6 +28,7 @@ class Greedy(Decoder):
 
     def __post_init__(self) -> None:
         """Check the settings once, here, before any model is asked."""
+        drawing_settings(self, ("max_tokens", "stop"))
         self._sampling()
 
     def flow(self) -> Flow:

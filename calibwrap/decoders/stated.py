@@ -45,6 +45,15 @@ class Stated(FreeTextDecoder):
     temperature: float = 0.0
     """Sampling temperature."""
 
+    def __post_init__(self) -> None:
+        """Check the elicitation too."""
+        super().__post_init__()
+        if not isinstance(self.elicitation, Elicitation):
+            raise InputError(
+                "'elicitation' must be one, such as calibwrap.freetext.ONE_STEP or top_guesses(4). Got "
+                f"{self.elicitation!r}."
+            )
+
     def flow(self) -> Flow:
         """Return a generator that asks, a second time for each answer where `elicitation` says so, and answers."""
         completions = list((yield _reworded(self.request(), before=self.elicitation.before)))

@@ -10,6 +10,7 @@ import numpy as np
 from calibwrap.base import Answer, Completion, Decoder, Flow, Sampling
 from calibwrap.capabilities import Needs
 from calibwrap.decoders.posterior import label_posterior
+from calibwrap.decoders.settings import drawing_settings, number
 from calibwrap.errors import InputError
 from calibwrap.scores import Floats, OptionScores
 from calibwrap.traces import AnswerRule
@@ -109,9 +110,10 @@ class TraceDecoder(Decoder):
     def __post_init__(self) -> None:
         """Check the settings once, here, before any model is asked."""
         object.__setattr__(self, "labels", self.rule.labels)
-        object.__setattr__(self, "stop", tuple(self.stop))
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise InputError(f"'k' must be a whole number of at least 1. Got {self.k!r}.")
+        drawing_settings(self, ("k", "max_tokens", "seed", "temperature", "stop"))
+        if not isinstance(self.adaptive, bool):
+            raise InputError(f"'adaptive' must be True or False. Got {self.adaptive!r}.")
+        object.__setattr__(self, "threshold", number("threshold", self.threshold))
         if not 0.0 < self.threshold <= 1.0:
             raise InputError(f"'threshold' must be a probability above 0. Got {self.threshold!r}.")
         self.request(0)

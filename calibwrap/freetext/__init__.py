@@ -16,7 +16,16 @@ from calibwrap.freetext.confidences import (
     mean_probability,
     sequence_probability,
 )
-from calibwrap.freetext.judging import JUDGES, Judge, exact_match, f1_above_half, graded, references_of, token_f1
+from calibwrap.freetext.judging import (
+    JUDGES,
+    Judge,
+    check_judge,
+    exact_match,
+    f1_above_half,
+    graded,
+    references_of,
+    token_f1,
+)
 from calibwrap.freetext.normalise import NORMALISERS, Normaliser, exact, number, option_letter, trivia_qa
 from calibwrap.freetext.stated import (
     ONE_STEP,
@@ -44,6 +53,7 @@ __all__ = [
     "Judge",
     "Normaliser",
     "Statement",
+    "check_judge",
     "clusters_of",
     "counts",
     "drawn_logprobs",

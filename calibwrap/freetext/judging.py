@@ -22,7 +22,7 @@ def exact_match(text: str, references: Sequence[str], normalise: Normaliser = tr
     >>> exact_match("the Sunset Boulevard.", ["Sunset Blvd", "Sunset Boulevard"])
     1.0
     """
-    said = normalise(text)
+    said, references = normalise(text), _several(references)
     return float(said != "" and any(said == normalise(reference) for reference in references))
 
 
@@ -48,22 +48,51 @@ def f1_above_half(text: str, references: Sequence[str], normalise: Normaliser = 
     >>> f1_above_half("Eiffel Tower Paris", ["Eiffel Tower"]), f1_above_half("in Paris, France", ["Paris"])
     (1.0, 0.0)
     """
-    return float(any(token_f1(text, reference, normalise) > 0.5 for reference in references))
+    return float(any(token_f1(text, reference, normalise) > 0.5 for reference in _several(references)))
+
+
+def _several(references: Sequence[str]) -> Sequence[str]:
+    """Return the references; a single text, whose letters would be compared one by one, is refused."""
+    if isinstance(references, str):
+        raise InputError(f"'references' must be a list of texts: write [{references!r}]. Got {references!r} alone.")
+    return references
 
 
 JUDGES: Mapping[str, Judge] = MappingProxyType({"exact-match": exact_match, "f1-above-half": f1_above_half})
 """The judges by name."""
 
 
+def check_judge(judge: object) -> None:
+    """Return nothing when `judge` can judge.
+
+    Raises:
+        InputError: something else, such as the name of a judge.
+
+    >>> check_judge(JUDGES["exact-match"])
+    """
+    if not callable(judge):
+        raise InputError(
+            f"'judge' must be a function, such as calibwrap.freetext.exact_match. Got {judge!r}; those with names are "
+            f"in calibwrap.freetext.JUDGES: {', '.join(JUDGES)}."
+        )
+
+
 def references_of(questions: Sequence[FreeQuestion]) -> list[Sequence[str]]:
     """Return the texts that are right for each question.
 
     Raises:
+        InputError: something that is no `FreeQuestion`.
         QuestionError: a question has none; the first is named.
 
     >>> references_of([FreeQuestion("Red planet?", ["Mars"])])
     [('Mars',)]
     """
+    for index, question in enumerate(questions):
+        if not isinstance(question, FreeQuestion):
+            raise InputError(
+                f"'questions[{index}]' must be a FreeQuestion: cw.FreeQuestion(prompt=..., answers=[...]). "
+                f"Got {question!r}; for questions with options there are choose() and fit()."
+            )
     unknown = [question.id or f"number {index + 1}" for index, question in enumerate(questions) if not question.answers]
     if unknown:
         raise QuestionError(
@@ -85,6 +114,7 @@ def graded(answers: Sequence[Answer], questions: Sequence[FreeQuestion], judge: 
     """
     if len(answers) != len(questions):
         raise InputError(f"Expected one answer a question. Got {len(answers)} answers and {len(questions)} questions.")
+    check_judge(judge)
     references = references_of(questions)
     pairs = zip(answers, references, strict=True)
     verdicts = np.array([float(judge(one.text, known)) if one.text else 0.0 for one, known in pairs])
