@@ -18,6 +18,9 @@ from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats
 
+_LEVEL = 1e-6
+"""Nats by which the log-odds of a line must change over all rows for it to rise or fall; the fit rounds by less."""
+
 
 @dataclass(frozen=True)
 class Platt(ConfidenceCalibrator):
@@ -99,7 +102,7 @@ def fit_platt(confidence: ArrayLike, correct: ArrayLike, *, clip: float = CLIP, 
             objective_before=line.before,
             objective_after=line.after,
             converged=line.converged,
-            notes=_notes(line, is_spread, is_forced=smooth and not smoothing),
+            notes=_notes(line, _falls(line, positions, right), is_spread, is_forced=smooth and not smoothing),
             date=today(),
         ),
     )
@@ -126,14 +129,20 @@ def smoothed(correct: Floats) -> Floats:
     return correct * (right + 1.0) / (right + 2.0) + (1.0 - correct) / (wrong + 2.0)
 
 
-def _notes(line: Line, is_spread: bool, *, is_forced: bool) -> tuple[str, ...]:
+def _falls(line: Line, positions: Floats, right: Floats) -> bool:
+    """Return whether more confidence goes with less correctness; what rounding does to a level line is no fall."""
+    is_known = bool(right.min() < right.max())  # answers that are all alike say nothing of it
+    return is_known and line.slope * float(np.ptp(positions)) < -_LEVEL
+
+
+def _notes(line: Line, falls: bool, is_spread: bool, *, is_forced: bool) -> tuple[str, ...]:
     """Return what a reader should know, and warn of it."""
     notes = []
     if is_forced:
         notes.append("Confidence parts right from wrong answers on these rows, or all are alike: smoothed targets.")
     if not is_spread:
         notes.append("All confidences are equal, so that the slope was left at 1.")
-    if line.slope < 0.0:
+    if falls:
         notes.append("More confidence goes with less correctness on these rows: the slope is below 0.")
     if not line.converged:
         notes.append("The search did not converge.")

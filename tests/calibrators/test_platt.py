@@ -93,6 +93,25 @@ def test_a_falling_line_is_said():
     assert fitted.slope < 0.0
 
 
+@pytest.mark.parametrize("verdict", [0.0, 1.0])
+@pytest.mark.parametrize("rows", [3, 48, 2000])
+def test_answers_that_are_all_alike_say_nothing_of_the_slope(verdict, rows):
+    confidence = np.random.default_rng(rows).uniform(size=rows)
+    with pytest.warns(CalibrationWarning, match="all are alike") as said:
+        fitted = cw.fit_platt(confidence, np.full(rows, verdict))
+    assert "below 0" not in str(said[0].message)
+    assert abs(fitted.slope) < 1e-3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_level_line_is_not_said_to_fall(seed):
+    """One third is right at each confidence, so the best slope is 0; rounding gives it a sign."""
+    confidence = np.repeat(np.random.default_rng(seed).uniform(size=16), 3)
+    fitted = cw.fit_platt(confidence, np.tile([1.0, 0.0, 0.0], 16))
+    assert abs(fitted.slope) < 1e-6
+    assert fitted.report.notes == ()
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.floats(0.0, 1.0), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=30))
 def test_the_gradient_vanishes_and_nothing_gets_worse(rows):
