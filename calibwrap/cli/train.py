@@ -1,6 +1,7 @@
 """`calibwrap train`: weights or a head that are calibrated, from a YAML file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: 
 
     quiet = as_json or not is_main_process()
     say(f"Training {settings.model} by {settings.method}; everything goes to {settings.output}", quiet)
-    with progress_bar("steps", quiet) as progress:
+    with progress_bar("steps", quiet) as progress, _left_together():
         result = train(settings, resume=resume, progress=progress)
     if not result.finished:
         raise CalibwrapError(
@@ -37,6 +38,18 @@ def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: 
         )
     if is_main_process():
         _show_result(result, as_json)
+
+
+@contextmanager
+def _left_together() -> Iterator[None]:
+    """Close what several processes of one run share: a process that just ends may abort."""
+    try:
+        yield
+    finally:
+        import torch
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _show_plan(plan: "Plan", as_json: bool) -> None:

@@ -14,7 +14,8 @@ from tests.servers.fault import FaultServer
 from tests.servers.fault_acts import Act, rate_limited, script, slow
 
 CHILD = """
-import sys, openai
+import signal, sys, openai
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background without it
 from calibwrap.adapters import _openai_workers
 from calibwrap.adapters._openai_transport import Request, Transport
 _openai_workers._GRACE_SECONDS = 0.5

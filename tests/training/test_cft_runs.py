@@ -153,6 +153,7 @@ trainer.train()
 if trainer.accelerator.is_main_process:
     trained = trainer.accelerator.unwrap_model(trainer.model).state_dict()
     torch.save([trained, trainer.state.log_history], folder + "/two.pt")
+torch.distributed.destroy_process_group()
 """
 
 
