@@ -14,6 +14,7 @@ from calibwrap.decoders.confidence_at_k import (
 from calibwrap.decoders.fitness import check_steering, fitted_on_traces, fitted_readouts, warn_of_other_use
 from calibwrap.decoders.free_text import FreeText, FreeTextDecoder, SelfConsistency, SemanticEntropy
 from calibwrap.decoders.greedy import Greedy
+from calibwrap.decoders.judgement import fit_daca_judged, judgements, own_judgements
 from calibwrap.decoders.named import decoder_name, find_decoder
 from calibwrap.decoders.posterior import label_posterior
 from calibwrap.decoders.replay import replayed
@@ -44,12 +45,15 @@ __all__ = [
     "decoder_label",
     "decoder_name",
     "find_decoder",
+    "fit_daca_judged",
     "fitted_on_traces",
     "fitted_readouts",
+    "judgements",
     "label_confidence",
     "label_posterior",
     "least_logprob",
     "mean_logprob",
+    "own_judgements",
     "replayed",
     "selected_scores",
     "total_logprob",

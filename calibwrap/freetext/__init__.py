@@ -27,6 +27,7 @@ from calibwrap.freetext.judging import (
     token_f1,
 )
 from calibwrap.freetext.normalise import NORMALISERS, Normaliser, exact, number, option_letter, trivia_qa
+from calibwrap.freetext.reevaluation import reevaluated
 from calibwrap.freetext.stated import (
     ONE_STEP,
     REWARDING_DOUBT,
@@ -71,6 +72,7 @@ __all__ = [
     "parse_lettered_scale",
     "parse_probability",
     "parse_scale",
+    "reevaluated",
     "references_of",
     "semantic_entropy",
     "sequence_probability",

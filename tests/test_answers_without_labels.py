@@ -1,0 +1,65 @@
+"""Free-text answers calibrated by a reference: the door, and that it improves calibration where the truth is known."""
+
+import numpy as np
+import pytest
+
+import calibwrap as cw
+from calibwrap.answers_without_labels import fit_answers_without_labels
+from calibwrap.errors import FitError, InputError
+from calibwrap.freetext import drawn_logprobs
+from calibwrap.freetext.reevaluation import reevaluated
+from calibwrap.questions import SHORT
+from calibwrap.testing import ToyAdapter, ToyModel
+
+MODEL = ToyModel.random(7)
+BASE, SHARP = cw.wrap(ToyAdapter(MODEL)), cw.wrap(ToyAdapter(MODEL.sharpened(3.0)))
+QUESTIONS = [cw.FreeQuestion(f"{n} {last}", id=str(n)) for n, last in enumerate(("A", "B", "C", "sun", "é") * 8)]
+ONE_TOKEN = cw.FreeText(max_tokens=1)
+JUDGE = cw.PTrue(labels=("A", "B"), max_tokens=1)
+
+
+def test_no_label_is_read_and_the_mean_is_the_references():
+    fitted = fit_answers_without_labels(
+        SHARP, QUESTIONS, BASE, ONE_TOKEN, "isotonic", template=SHORT, reference_template=SHORT
+    )
+    raw = SHARP.answer_batch(QUESTIONS, ONE_TOKEN, template=SHORT)
+    soft = reevaluated(BASE.adapter, QUESTIONS, [answer.text for answer in raw], SHORT)
+    spoken = np.array([bool(answer.text) for answer in raw])
+    mapped = np.array([answer.confidence for answer in fitted.answer_batch(QUESTIONS, ONE_TOKEN, template=SHORT)])
+    assert mapped[spoken].mean() == pytest.approx(soft[spoken].mean())
+    assert np.mean([np.exp(drawn_logprobs(one.candidates[0])[0]) for one in raw]) > mapped.mean() + 0.1
+
+
+def test_the_report_says_where_it_comes_from():
+    with pytest.warns(cw.errors.CalibrationWarning):  # few different confidences
+        fitted = fit_answers_without_labels(SHARP, QUESTIONS, BASE.adapter, ONE_TOKEN, template=SHORT)
+    report = fitted.calibrator.report
+    assert report.provenance == SHARP.adapter.fingerprint()
+    assert report.reference == BASE.adapter.fingerprint()
+    assert report.readout.startswith("FreeText(")
+    assert report.reference_readout == "mean token probability of the reference"
+
+
+def test_daca_by_verdicts():
+    fitted = fit_answers_without_labels(
+        SHARP, QUESTIONS, BASE, JUDGE, "daca", template=SHORT, reference_template=SHORT, min_agree=1
+    )
+    assert fitted.calibrator.slope == pytest.approx(1 / 3, abs=0.02)
+    theirs = BASE.answer_batch(QUESTIONS[:5], JUDGE, template=SHORT)
+    ours = fitted.answer_batch(QUESTIONS[:5], JUDGE, template=SHORT)
+    pairs = [
+        (one.confidence, other.confidence) for one, other in zip(ours, theirs, strict=True) if one.text == other.text
+    ]
+    assert pairs
+    assert all(one == pytest.approx(other, abs=0.02) for one, other in pairs)
+    assert fitted.calibrator.report.reference_readout == "verdicts of the reference"
+
+
+def test_what_does_not_go_is_named():
+    with pytest.raises(InputError, match="needs a PTrue decoder"):
+        fit_answers_without_labels(SHARP, QUESTIONS, BASE, ONE_TOKEN, "daca")
+    with pytest.raises(InputError, match="Unknown method for one confidence"):
+        fit_answers_without_labels(SHARP, QUESTIONS, BASE, ONE_TOKEN, "platts", template=SHORT)
+    silent = cw.PTrue(labels=("A", "B"), max_tokens=1, normalise=lambda text: "")
+    with pytest.raises(FitError, match="None of the 40 answers"):
+        fit_answers_without_labels(SHARP, QUESTIONS, BASE, silent, "daca", template=SHORT)
