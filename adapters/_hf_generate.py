@@ -9,7 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -190,8 +190,8 @@ def generators(prompts: Sequence[list[int]], sampling: Sampling) -> list[list[np
 
 
 def settings_in_force(sampling: Sampling, steer: Calibrator | None) -> dict[str, Any]:
-    """Return the sampling settings that act, the calibrator's numbers included."""
-    settings: dict[str, Any] = {
+    """Return the sampling settings that act, the calibrator that steers included."""
+    return {
         "temperature": sampling.temperature,
         "do_sample": sampling.temperature > 0.0,
         "top_k": 0,
@@ -201,23 +201,8 @@ def settings_in_force(sampling: Sampling, steer: Calibrator | None) -> dict[str,
         "max_tokens": sampling.max_tokens,
         "seed": sampling.seed,
         "stop": sampling.stop,
-        "calibrator": None,
+        "steer": "" if steer is None else str(steer),
     }
-    if steer is not None:
-        settings["calibrator"] = numbers_of(steer)
-    return settings
-
-
-def numbers_of(calibrator: Calibrator) -> dict[str, Any]:
-    """Return a calibrator's kind and its single numbers, those of the parts of a chain included."""
-    described: dict[str, Any] = {"kind": calibrator.kind}
-    for field in fields(calibrator):  # type: ignore[arg-type]  # every calibrator is a frozen dataclass
-        value = getattr(calibrator, field.name)
-        if isinstance(value, int | float):
-            described[field.name] = value
-        elif isinstance(value, tuple) and all(isinstance(part, Calibrator) for part in value):
-            described[field.name] = [numbers_of(part) for part in value]
-    return described
 
 
 def run(

@@ -198,7 +198,7 @@ class VLLM(Adapter):
         own_seeds = seeds(tokens, sampling.seed) if self._facts.seeds else [None] * len(tokens)
         settings = [settings_of(sampling, seed, listed, self._ends) for seed in own_seeds]
         replies = self._run(tokens, [{**one, **extra} for one in settings])
-        named = [{**one, "calibrator": "" if steer is None else str(steer)} for one in settings]
+        named = [{**one, "steer": "" if steer is None else str(steer)} for one in settings]
         return [
             completions(reply, sampling, own, self._reader, self._ends, self._facts.vocabulary)
             for reply, own in zip(replies, named, strict=True)

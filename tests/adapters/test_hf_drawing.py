@@ -106,7 +106,7 @@ def test_h3_drawn_frequencies_follow_the_product_of_both_temperatures():
     assert np.all(np.abs(counts - n * wanted) < 5 * spread + 3)
     settings = drawn[0].settings
     assert settings["temperature"] == 0.8
-    assert settings["calibrator"] == {"kind": "temperature", "value": 2.5}
+    assert settings["steer"] == str(WARM)
 
 
 def test_h11_a_row_that_ended_is_cut_at_its_own_end_token():

@@ -170,7 +170,7 @@ def test_v6_draws_follow_the_calibrated_distribution_and_scores_stay_raw(engine,
     assert fits(tokens, row / temperature) < 1e-6
     for one in drawn[:50]:
         np.testing.assert_allclose(one.scores.chosen_logprob[0], row[one.scores.chosen[0]], **CLOSE)
-    assert "temperature" in str(drawn[0].settings["calibrator"]).lower()
+    assert "temperature" in str(drawn[0].settings["steer"]).lower()
 
 
 def test_one_engine_serves_many_calibrators_and_none(engine):
@@ -264,7 +264,7 @@ def test_the_page_about_vllm_runs(engine, monkeypatch, tmp_path):
     for block in blocks:
         exec(compile(block, page.name, "exec"), names)  # noqa: S102 - our own page
     assert asked == [("DIR_OR_ID", {"max_model_len": 4096, "tensor_parallel_size": 2})]
-    assert names["completion"].settings["calibrator"].startswith("Temperature")
+    assert names["completion"].settings["steer"].startswith("Temperature")
 
 
 def test_threads_wait_for_each_other(engine):
