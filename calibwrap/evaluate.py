@@ -31,6 +31,8 @@ from calibwrap.wrap import CalibratedLM, Progress, default_reference_readout
 
 RAW = "raw"
 """Name of the uncalibrated series in predictions and metrics."""
+SAVED = "saved-"
+"""What stands before the kind of the model's own calibrator, where others are fitted beside it."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,17 @@ class Evaluation:
             }
             for row, (key, question) in enumerate(zip(question_keys(self.questions), self.questions, strict=True))
         ]
+
+
+def own_series(calibrator: Calibrator, fit: Sequence[str]) -> dict[str, Calibrator]:
+    """Return the model's own calibrator under the name of its series beside these fits; nothing where it has none.
+
+    >>> list(own_series(Temperature(2.0), ["temperature"])), list(own_series(Temperature(2.0), []))
+    (['saved-temperature'], ['temperature'])
+    """
+    if calibrator.kind == "identity":
+        return {}
+    return {f"{SAVED}{calibrator.kind}" if fit else calibrator.kind: calibrator}
 
 
 def describe(calibrator: Calibrator) -> dict[str, Any]:
@@ -177,8 +190,8 @@ def evaluate(
 ) -> Evaluation:
     """Return the raw and calibrated scores of a model on a question set, and write them to `out`.
 
-    With `fit`, a random share of the questions fits the calibrators and the rest is held out; without, the model's own
-    calibrator (if it has one) is applied to all questions.
+    With `fit`, a random share of the questions fits the calibrators and the rest is held out. The model's own
+    calibrator (if it has one) is a series too: alone by its kind, beside fits by "saved-" and its kind.
 
     Args:
         lm: the model, with or without a calibrator.
@@ -206,8 +219,7 @@ def evaluate(
         )
     if any(one.needs_answers for one in fits):
         answers_of(questions)
-    if not fit:
-        saving.check_provenance(lm.calibrator, lm.adapter.fingerprint(), chosen.label)
+    saving.check_provenance(lm.calibrator, lm.adapter.fingerprint(), chosen.label)
     held_out = held_out_rows(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
     folder = None if out is None else output_folder(out)
     asked = [(lm, chosen, "journal.jsonl")]
@@ -219,9 +231,7 @@ def evaluate(
         journal = None if folder is None else folder / name
         shown = None if progress is None else _shifted(progress, turn * len(questions), len(asked) * len(questions))
         read.append(collect(model, questions, journal, readout=how, resume=resume, progress=shown))
-    calibrators = _fit_all(lm, questions, fit, ~held_out, read, reference)
-    if not fit and lm.calibrator.kind != "identity":
-        calibrators = {lm.calibrator.kind: lm.calibrator}
+    calibrators = {**own_series(lm.calibrator, fit), **_fit_all(lm, questions, fit, ~held_out, read, reference)}
     scores = {RAW: read[0], **{name: calibrator(read[0]) for name, calibrator in calibrators.items()}}
     origin = None if reference is None else reference.adapter.fingerprint()
     halves = _over_halves(questions, fit, read)

@@ -13,11 +13,11 @@ from calibwrap.answer_scores import OutcomeScores, outcome_scores
 from calibwrap.base import Answer, Calibrator
 from calibwrap.calibrators import CONFIDENCE_FITS, confidence_fit
 from calibwrap.decoders import FreeText, SelfConsistency, SemanticEntropy, Stated
-from calibwrap.decoders.answering import check_decoder, decoder_label
+from calibwrap.decoders.answering import check_decoder, check_template, decoder_label, fitted_on
 from calibwrap.decoders.free_text import FreeTextDecoder
 from calibwrap.decoders.reading import signed
-from calibwrap.errors import CapabilityError, InputError, ProvenanceMismatch
-from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, question_keys, spent, write
+from calibwrap.errors import CapabilityError, InputError
+from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, question_keys, spent, write
 from calibwrap.evaluate_free_answers import collect_answers, default_free_template
 from calibwrap.freetext.fitting import fit_on_answers, free_prompts
 from calibwrap.freetext.judging import JUDGES, Judge, exact_match, f1_above_half, graded, references_of
@@ -115,7 +115,7 @@ def evaluate_free(
     """Return a model's answers in free text to a question set, judged, raw and calibrated, and write them to `out`.
 
     The answers are drawn once and journalled; every series is worked out from them. With `fit`, a random share of the
-    questions fits and the rest is held out. Without, the model's own calibrator (if it has one) is applied to all.
+    questions fits and the rest is held out. The model's own calibrator (if it has one) is a series too.
 
     Args:
         lm: the model, with or without a calibrator of level "confidence".
@@ -144,8 +144,7 @@ def evaluate_free(
     check_free_fits(fit)
     if fit:
         references_of(questions)
-    else:
-        _check_calibrator(lm, chosen, strict)
+    _check_calibrator(lm, chosen, asked, strict)
     held_out = held_out_rows(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
     folder = None if out is None else output_folder(out)
     journal = None if folder is None else folder / ANSWERS
@@ -153,11 +152,9 @@ def evaluate_free(
     answers, correct = [answer for answer, _ in drawn], verdicts([answer for answer, _ in drawn], questions, verdict)
     rows = [int(row) for row in np.flatnonzero(~held_out)]
     right = [float(bool(correct[row])) for row in rows]
-    calibrators = {
-        method: fitted_answers(lm, chosen, asked, [answers[row] for row in rows], right, method) for method in fit
-    }
-    if not fit and lm.calibrator.kind != "identity":
-        calibrators = {lm.calibrator.kind: lm.calibrator}
+    fitting = [answers[row] for row in rows]
+    fitted = {method: fitted_answers(lm, chosen, asked, fitting, right, method) for method in fit}
+    calibrators = {**own_series(lm.calibrator, fit), **fitted}
     described = {"name": decoder_label(chosen), "template": asked.label, "judge": judged_by, "seed": chosen.seed}
     readout = f"{type(chosen).__name__}(k={chosen.k}) on {asked.label}"  # the full name is that of the decoder
     result = FreeEvaluation(
@@ -236,13 +233,11 @@ def fitted_answers(
     """Return the calibrator that `method` fits on answers that were drawn before, with a full report."""
     confidence_fit(method)
     options = {"clip": clip_of(decoder)} if method == "platt" and clip_of(decoder) else {}
-    origin, name = lm.adapter.fingerprint(), decoder_label(decoder)
+    origin, name = lm.adapter.fingerprint(), fitted_on(decoder, template.label)
     fitted = fit_on_answers(answers, correct, method, decoder=name, provenance=origin, **options)
     if fitted.report is None:
         return fitted
-    notes = (*fitted.report.notes, f"The questions were asked with the template {template.label}.")
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    report = replace(fitted.report, notes=notes, date=today)
+    report = replace(fitted.report, date=datetime.datetime.now(datetime.UTC).date().isoformat())
     return replace(fitted, report=report)  # type: ignore[type-var]  # every calibrator is a dataclass
 
 
@@ -287,7 +282,7 @@ def _calibrated(
     }
 
 
-def _check_calibrator(lm: CalibratedLM, decoder: FreeTextDecoder, strict: bool) -> None:
+def _check_calibrator(lm: CalibratedLM, decoder: FreeTextDecoder, template: Template, strict: bool) -> None:
     """Return nothing; warn, or refuse when strict, where the model's calibrator belongs to something else."""
     calibrator = lm.calibrator
     if calibrator.kind == "identity":
@@ -298,10 +293,5 @@ def _check_calibrator(lm: CalibratedLM, decoder: FreeTextDecoder, strict: bool) 
             "confidence: fit 'platt' or 'isotonic' on questions in free text."
         )
     saving.check_provenance(calibrator, lm.adapter.fingerprint(), "", strict=strict)
-    fitted, here = "" if calibrator.report is None else calibrator.report.readout, decoder_label(decoder)
-    if strict and fitted not in ("", here):
-        raise ProvenanceMismatch(
-            f"This {calibrator.kind} calibrator was fitted on answers of {fitted}, and {here} is used: use that "
-            "decoder, fit again, or leave strict out to get a warning only."
-        )
-    check_decoder(calibrator, decoder)
+    check_decoder(calibrator, decoder, strict=strict)
+    check_template(calibrator, template.label, strict=strict)

@@ -12,11 +12,11 @@ from calibwrap import saving
 from calibwrap.answer_scores import UNANSWERED, AnswerScores, answer_scores
 from calibwrap.base import Answer, Calibrator, Completion
 from calibwrap.calibrators import CONFIDENCE_FITS, fit_named
-from calibwrap.decoders import Trace, TraceDecoder, decoder_label
-from calibwrap.decoders.answering import check_decoder
+from calibwrap.decoders import Trace, TraceDecoder
+from calibwrap.decoders.answering import check_decoder, check_template, fitted_on
 from calibwrap.decoders.named import decoder_name
 from calibwrap.errors import CapabilityError, FitError, InputError
-from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, spent, write
+from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, spent, write
 from calibwrap.freetext.fitting import fit_on_answers
 from calibwrap.questions import Question, Template, answers_of, check_questions
 from calibwrap.scores import Bools, Floats, OptionScores, join
@@ -103,7 +103,7 @@ def evaluate_decoder(
     The traces of each question are drawn once, with a seed of the question's own, and journalled; every series is
     worked out from them. With `fit`, a random share of the questions fits and the rest is held out: "temperature",
     "vector" and "matrix" are fitted on the label probabilities of all traces that name a label, "platt" and "isotonic"
-    on the confidence of the raw answers. Without, the model's own calibrator (if it has one) is applied.
+    on the confidence of the raw answers. The model's own calibrator (if it has one) is a series too.
 
     Args:
         lm: the model, with or without a calibrator of level "option" or "confidence".
@@ -135,16 +135,13 @@ def evaluate_decoder(
     if fit:
         answers_of(questions)
     drawing = drawing_of(decoder, template or default_template(lm.adapter.provides))
-    if not fit:
-        _check_calibrator(lm, decoder, drawing, strict)
+    _check_calibrator(lm, decoder, drawing, strict)
     held_out = held_out_rows(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
     folder = None if out is None else output_folder(out)
     journal = None if folder is None else folder / TRACES
     traces = draw_traces(lm, questions, drawing, decoder, journal, resume=resume, progress=progress)
     read = _Read(lm, decoder, drawing, tuple(questions), traces)
-    calibrators = {method: read.fitted(method, ~held_out) for method in fit}
-    if not fit and lm.calibrator.kind != "identity":
-        calibrators = {lm.calibrator.kind: lm.calibrator}
+    calibrators = {**own_series(lm.calibrator, fit), **{method: read.fitted(method, ~held_out) for method in fit}}
     result = _result(read, held_out, calibrators)
     if folder is not None:
         write(result, folder)
@@ -191,7 +188,8 @@ class _Read:
             pairs = zip(chosen, answers, right, strict=True)
             correct = [answer.text == labels_of(self.questions[row])[truth] for row, answer, truth in pairs]
             origin = self.lm.adapter.fingerprint()
-            return fit_on_answers(answers, correct, method, decoder=decoder_label(self.decoder), provenance=origin)
+            made_by = fitted_on(self.decoder, self.drawing.template.label)
+            return fit_on_answers(answers, correct, method, decoder=made_by, provenance=origin)
         scores, answered = trace_scores([self.named[row] for row in chosen], right)
         return self.lm.fitted(method, scores, answers=answered).calibrator
 
@@ -225,7 +223,8 @@ def _check_calibrator(lm: CalibratedLM, decoder: TraceDecoder, drawing: Drawing,
         )
     compared = "" if calibrator.level == "confidence" else drawing.label
     saving.check_provenance(calibrator, lm.adapter.fingerprint(), compared, strict=strict)
-    check_decoder(calibrator, decoder)
+    check_decoder(calibrator, decoder, strict=strict)
+    check_template(calibrator, drawing.template.label, strict=strict)
 
 
 def _result(read: _Read, held_out: Bools, calibrators: Mapping[str, Calibrator]) -> DecodedEvaluation:

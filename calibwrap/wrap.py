@@ -13,10 +13,11 @@ from calibwrap.answer_stream import AnswerStream
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
 from calibwrap.calibrators import Identity, fit_named
 from calibwrap.capabilities import check_needs
-from calibwrap.decoders import FreeText, Greedy, answered, decoder_label, fitted_on_traces, warn_of_other_use
+from calibwrap.decoders import FreeText, Greedy, answered, fitted_on_traces, warn_of_other_use
+from calibwrap.decoders.answering import check_decoder, check_template, fitted_on
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, exact_match, graded, references_of
-from calibwrap.freetext.fitting import fit_on_answers, free_prompts
+from calibwrap.freetext.fitting import fit_on_answers, free_prompts, free_template
 from calibwrap.opening import opened
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
@@ -49,6 +50,7 @@ class CalibratedLM:
     adapter: Adapter
     calibrator: Calibrator = field(default_factory=Identity)
     readout: Readout = None  # type: ignore[assignment]  # filled below
+    strict: bool = False  # whether answering in another way than that of the fit is an error, not a warning
 
     def __post_init__(self) -> None:
         """Choose the readout that the backend can give when none is named, and check what the calibrator needs."""
@@ -178,7 +180,7 @@ class CalibratedLM:
 
     def choose_batch(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Answer]:
         """Return one answer a question, in order."""
-        warn_of_other_use(self.calibrator, is_on_traces=False)
+        warn_of_other_use(self.calibrator, is_on_traces=False, strict=self.strict)
         scores = self.calibrator(self.scores(questions, progress=progress))
         return [answer_of(question, scores, row, self.calibrator.kind) for row, question in enumerate(questions)]
 
@@ -210,9 +212,10 @@ class CalibratedLM:
         return answered(self.adapter, prompts, self._fit_for(decoder), self.calibrator, steer)
 
     def _fit_for(self, decoder: Decoder | None) -> Decoder:
-        """Return the decoder, `Greedy` for none; warn where the calibrator was fitted on something else."""
+        """Return the decoder, `Greedy` for none; warn, or refuse, where the calibrator was fitted on something else."""
         chosen = Greedy() if decoder is None else decoder
-        warn_of_other_use(self.calibrator, is_on_traces=chosen.needs.traces)
+        warn_of_other_use(self.calibrator, is_on_traces=chosen.needs.traces, strict=self.strict)
+        check_decoder(self.calibrator, chosen, strict=self.strict)
         return chosen
 
     def answer_batch(
@@ -228,9 +231,11 @@ class CalibratedLM:
         `template` writes the prompts: `SHORT_CHAT` where the model has a chat template, else `SHORT`, by default.
         """
         prompts = free_prompts(questions, template, self.adapter.provides)
-        answers: list[Answer] = []
-        for start in range(0, len(prompts), self.adapter.provides.batch_size):
-            answers += self.batch(prompts[start : start + self.adapter.provides.batch_size], decoder or FreeText())
+        chosen = self._fit_for(decoder or FreeText())
+        check_template(self.calibrator, free_template(template, self.adapter.provides).label, strict=self.strict)
+        answers, size = list[Answer](), self.adapter.provides.batch_size
+        for start in range(0, len(prompts), size):
+            answers += answered(self.adapter, prompts[start : start + size], chosen, self.calibrator)
             if progress is not None:
                 progress(len(answers), len(prompts))
         return answers
@@ -264,18 +269,16 @@ class CalibratedLM:
         references_of(questions)  # before any model call
         chosen, raw = decoder or FreeText(), replace(self, calibrator=Identity())
         answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
-        correct, made_by, origin = graded(answers, questions, judge), decoder_label(chosen), self.adapter.fingerprint()
+        made_by = fitted_on(chosen, free_template(template, raw.adapter.provides).label)
+        correct, origin = graded(answers, questions, judge), self.adapter.fingerprint()
         fitted = fit_on_answers(answers, correct, method, decoder=made_by, provenance=origin, **options)
         return replace(self, calibrator=fitted)
 
     def with_calibrator(self, calibrator: Calibrator, strict: bool = False) -> "CalibratedLM":
         """Return this model with a calibrator, such as a loaded one, read the way it was fitted.
 
-        One that was fitted on traces, or on a decoder's answers, is for decoders: there is a warning when it is used
-        for anything else.
-
         Raises:
-            ProvenanceMismatch: `strict`, and it was fitted on another model, readout or template; else a warning.
+            ProvenanceMismatch: `strict`, and it was fitted elsewhere, as seen here or when it is used; else a warning.
         """
         readout = self.readout
         if calibrator.report is not None and calibrator.report.readout:
@@ -284,7 +287,7 @@ class CalibratedLM:
         is_for_decoders = calibrator.level == "confidence" or fitted_on_traces(calibrator)
         compared = "" if is_for_decoders else readout.label  # what is for decoders is compared when it is used
         saving.check_provenance(calibrator, self.adapter.fingerprint(), compared, strict=strict)
-        return replace(self, calibrator=calibrator, readout=readout)
+        return replace(self, calibrator=calibrator, readout=readout, strict=strict)
 
     def save(self, path: str | Path) -> None:
         """Write the calibrator and where it was fitted to one file."""

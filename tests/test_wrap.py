@@ -259,8 +259,11 @@ def test_a_calibrator_of_traces_is_for_decoders_and_warns_of_another_use(calibra
     assert lm("In the morning the sun", TRACED).calibrated_by == calibrator.kind
     list(lm.stream("In the morning the sun", TRACED))
     assert len(lm.scores(QUESTIONS[:2])) == 2
-    with pytest.warns(ProvenanceWarning, match=r"fitted on the labels that traces end in \('trace::A/B/C'\)"):
+    other_use = r"fitted on the labels that traces end in \('trace::A/B/C'\)"
+    with pytest.raises(ProvenanceMismatch, match=other_use):
         lm.choose_batch(QUESTIONS[:2])
+    with pytest.warns(ProvenanceWarning, match=other_use):
+        sharp().with_calibrator(calibrator).choose_batch(QUESTIONS[:2])
 
 
 def test_a_calibrator_of_options_warns_when_traces_are_read_with_it() -> None:

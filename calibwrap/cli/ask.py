@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibwrap import saving
-from calibwrap.base import Answer, Decoder
+from calibwrap.base import Answer, Calibrator, Decoder
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json
 from calibwrap.cli.free_text import FREE_DECODERS, Freely, is_free_name
 from calibwrap.cli.parts import open_model, read_readout, read_template
-from calibwrap.decoders import Greedy, SelfConsistency, fitted_on_traces
+from calibwrap.decoders import Greedy, SelfConsistency, TraceDecoder, fitted_on_traces
+from calibwrap.decoders.answering import check_template
 from calibwrap.decoders.named import find_decoder
 from calibwrap.errors import InputError
 from calibwrap.questions import TEMPLATES, Chat, FreeQuestion, Prompt, Question, Template
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 FREE_TOKENS, TRACE_TOKENS = 64, 96
 """Most tokens of an answer in free text, and of a trace that ends in a label."""
+UNWRITTEN = "(none: the question as it stands)"
+"""Stands for the template where a question is asked without one."""
 WIDE = 0.001
 """Width of an interval that is worth showing beside percentages of one decimal."""
 
@@ -96,19 +99,20 @@ def run(
         saved = None if calibrator is None else load_calibrator(calibrator)
         lm = opened.enter_context(open_model(spec, settings))
         names: Mapping[str, str] = {}
+        decoder: Decoder
         if options:
             asked = Question(question, options, context=context)
             names = dict(zip(labels_of(asked), options, strict=True))
-            prompt, decoder, compared = _traces(lm, asked, template, how)
+            prompt, traced, written = _traces(lm, asked, template, how)
+            decoder, compared, asked_with = traced, drawing_of(traced, written).label, written.label
         elif freely is not None:
             decoder, written = freely.asked(lm.adapter.provides, template)
-            prompt, compared = written.prompt(FreeQuestion(question, context=context)), ""
+            prompt, compared, asked_with = written.prompt(FreeQuestion(question, context=context)), "", written.label
         else:
-            prompt, decoder, compared = _free_prompt(lm, question, context), _free_decoder(how), ""
+            prompt, decoder = _free_prompt(lm, question, context), _free_decoder(how)
+            compared, asked_with = "", UNWRITTEN
         if saved is not None:
-            fits = strict or fitted_on_traces(saved)  # else the call below warns of what it was fitted on, once
-            saving.check_provenance(saved, lm.adapter.fingerprint(), compared if fits else "", strict=strict)
-            lm = replace(lm, calibrator=saved)
+            lm = _calibrated(lm, saved, compared, asked_with, strict)
         meaning = "" if freely is None else freely.meaning
         _answer(lm, prompt, decoder, names, how.stream, as_json, meaning)
 
@@ -129,12 +133,25 @@ def _known(question: Question, scores: OptionScores) -> Known:
     return Known(bounds, bool(scores.argmax_certified[0]))
 
 
-def _traces(lm: CalibratedLM, question: Question, template: Path | None, how: How) -> tuple[Prompt, Decoder, str]:
-    """Return prompt, decoder and the name of its label scores for a question whose answer traces come to."""
+def _calibrated(lm: CalibratedLM, saved: Calibrator, readout: str, template: str, strict: bool) -> CalibratedLM:
+    """Return the model with a saved calibrator; warn, or refuse when strict, where it was fitted on something else.
+
+    What the model itself finds to be another use, when it is called, is left to it, so that it is said once.
+    """
+    is_compared = saved.level == "option" and (strict or fitted_on_traces(saved))
+    saving.check_provenance(saved, lm.adapter.fingerprint(), readout if is_compared else "", strict=strict)
+    check_template(saved, template, strict=strict)
+    return replace(lm, calibrator=saved, strict=strict)
+
+
+def _traces(
+    lm: CalibratedLM, question: Question, template: Path | None, how: How
+) -> tuple[Prompt, TraceDecoder, Template]:
+    """Return prompt, decoder and template for a question whose answer traces come to."""
     chosen = default_template(lm.adapter.provides) if template is None else _template(template)
     asked: dict[str, Any] = {"labels": labels_of(question), "stop": default_stops(chosen), "seed": how.seed}
     decoder = find_decoder(how.name, **asked, max_tokens=how.max_tokens or TRACE_TOKENS)
-    return chosen.prompt(question, decoder.labels), decoder, drawing_of(decoder, chosen).label
+    return chosen.prompt(question, decoder.labels), decoder, chosen
 
 
 def _template(named: Path) -> Template:

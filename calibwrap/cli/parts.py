@@ -41,7 +41,7 @@ def open_model(
             return lm.with_calibrator(saved, strict=strict)
         readout = lm.readout  # no readout reads as it was fitted: compared below
     saving.check_provenance(saved, lm.adapter.fingerprint(), readout.label, strict=strict)
-    return CalibratedLM(lm.adapter, saved, readout)
+    return CalibratedLM(lm.adapter, saved, readout, strict)
 
 
 def open_reference(reference: str, spec: str, settings: list[str] | None, cache: Path | None = None) -> CalibratedLM:

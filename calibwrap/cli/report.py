@@ -12,7 +12,7 @@ from calibwrap.answer_scores import UNANSWERED, AnswerScores, outcome_scores
 from calibwrap.base import Answer, Calibrator
 from calibwrap.cli.console import print_json, say
 from calibwrap.errors import InputError
-from calibwrap.evaluate import RAW, Evaluation
+from calibwrap.evaluate import RAW, SAVED, Evaluation
 from calibwrap.evaluate_free import outcome_questions
 from calibwrap.halves import HALVES
 from calibwrap.provenance import Provenance
@@ -56,9 +56,19 @@ def section_of(title: str, result: Evaluation, decoder: Mapping[str, Any] | None
     for name in result.scores:
         calibrator = result.calibrators.get(name)
         report = None if calibrator is None else calibrator.report
-        series.append(Series(NAMES.get(name, name), result.part(name)[1], report))
+        series.append(Series(series_name(name), result.part(name)[1], report))
     note = " ".join(filter(None, (halves_sentence(result), decoder_sentence(decoder))))
     return Section(title, questions, tuple(series), note)
+
+
+def series_name(name: str) -> str:
+    """Return what people read for the name of a series.
+
+    >>> series_name("saved-daca"), series_name("mine")
+    ('DACA, without labels (saved before)', 'mine')
+    """
+    known = NAMES.get(name.removeprefix(SAVED), name)
+    return f"{known} (saved before)" if name.startswith(SAVED) else known
 
 
 def decoder_sentence(decoder: Mapping[str, Any] | None) -> str:
@@ -93,7 +103,7 @@ def _free_sentence(decoder: Mapping[str, Any]) -> str:
 def halves_sentence(result: Evaluation) -> str:
     """Return what the fits do on average over random halves, in one sentence; empty without fits or answers."""
     defined = {name: figure for name, figure in result.halves.items() if figure.value is not None}
-    told = [f"{NAMES.get(name, name)} {f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for name, f in defined.items()]
+    told = [f"{series_name(name)} {f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for name, f in defined.items()]
     if not told:
         return ""
     return (

@@ -1,6 +1,5 @@
 """The loop that drives a decoder for many prompts, and what a calibrator of one confidence does to its answers."""
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -8,13 +7,12 @@ from dataclasses import fields, is_dataclass
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder
 from calibwrap.capabilities import check_needs
 from calibwrap.decoders.fitness import check_steering
+from calibwrap.decoders.functions import shown
 from calibwrap.decoders.reading import completed, signed
 from calibwrap.decoders.rewording import together, worded
-from calibwrap.errors import ProvenanceWarning
+from calibwrap.decoders.trace import TraceDecoder
+from calibwrap.errors import ProvenanceMismatch, ProvenanceWarning
 from calibwrap.questions import Prompt
-
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-"""Where a function lies in memory: it differs from process to process."""
 
 
 def answered(
@@ -30,7 +28,6 @@ def answered(
     """
     check_needs(type(decoder).__name__, decoder.needs, adapter.name, adapter.provides)
     inside = check_steering(adapter, calibrator) if steer else None
-    check_decoder(calibrator, decoder)
     flows = [decoder.flow() for _ in prompts]
     asked = {index: next(flow) for index, flow in enumerate(flows)}
     answers: dict[int, Answer] = {}
@@ -48,7 +45,9 @@ def answered(
 
 
 def decoder_label(decoder: Decoder) -> str:
-    """Return the name and settings of a decoder in one text, the seed left out: confidences compare when it is equal.
+    """Return the name and settings of a decoder in one text: confidences compare when it is equal.
+
+    Left out are the seed and, of decoders of traces, the labels, of which each question has its own.
 
     >>> from calibwrap.decoders import Greedy
     >>> decoder_label(Greedy(max_tokens=8))
@@ -56,20 +55,73 @@ def decoder_label(decoder: Decoder) -> str:
     """
     names: list[str] = []
     if is_dataclass(decoder):
-        names = [one.name for one in fields(decoder) if one.name != "seed"]
-    shown = ", ".join(f"{name}={getattr(decoder, name)!r}" for name in names)
-    return f"{type(decoder).__name__}({_ADDRESS.sub('', shown)})"
+        left_out = {"seed", "labels"} if isinstance(decoder, TraceDecoder) else {"seed"}
+        names = [one.name for one in fields(decoder) if one.name not in left_out]
+    settings = ", ".join(f"{name}={shown(getattr(decoder, name))}" for name in names)
+    return f"{type(decoder).__name__}({settings})"
 
 
-def check_decoder(calibrator: Calibrator, decoder: Decoder) -> None:
-    """Return nothing; warn where a calibrator of one confidence was fitted on the answers of another decoder."""
-    if calibrator.level != "confidence" or calibrator.report is None:
-        return
-    fitted, here = calibrator.report.readout, decoder_label(decoder)
+def fitted_on(decoder: Decoder, template: str = "") -> str:
+    """Return what a calibrator of one confidence notes of its fit: the decoder, and the template's label where known.
+
+    >>> from calibwrap.decoders import Greedy
+    >>> fitted_on(Greedy(max_tokens=8), "short")
+    'Greedy(max_tokens=8, stop=()) on short'
+    """
+    return f"{decoder_label(decoder)} on {template}" if template else decoder_label(decoder)
+
+
+def check_decoder(calibrator: Calibrator, decoder: Decoder, *, strict: bool = False) -> None:
+    """Return nothing; warn where a calibrator of one confidence was fitted on the answers of another decoder.
+
+    Raises:
+        ProvenanceMismatch: `strict`, in place of the warning.
+    """
+    fitted, here = _fitted_on(calibrator)[0], decoder_label(decoder)
     if fitted not in ("", here):
-        warnings.warn(
+        message = (
             f"This {calibrator.kind} calibrator was fitted on answers of {fitted}, and {here} is used, whose "
-            "confidence may mean something else: fit it again with this decoder.",
-            ProvenanceWarning,
-            stacklevel=4,
+            "confidence may mean something else: use that decoder, or fit it again with this one."
         )
+        _mismatch(message, strict)
+
+
+def check_template(calibrator: Calibrator, template: str, *, strict: bool = False) -> None:
+    """Return nothing; warn where a calibrator of one confidence was fitted on questions that were asked in another way.
+
+    `template` is the label of what they are asked with now; a calibrator that names none is compared with none.
+
+    Raises:
+        ProvenanceMismatch: `strict`, in place of the warning.
+    """
+    fitted = _fitted_on(calibrator)[1]
+    if fitted not in ("", template):
+        message = (
+            f"This {calibrator.kind} calibrator was fitted on questions asked with the template {fitted!r}, and they "
+            f"are asked with {template!r}, so that its probabilities may be wrong here: ask with that template, or fit "
+            "it again with this one."
+        )
+        _mismatch(message, strict)
+
+
+def _mismatch(message: str, strict: bool) -> None:
+    if strict:
+        raise ProvenanceMismatch(message)
+    warnings.warn(message, ProvenanceWarning, stacklevel=5)
+
+
+def _fitted_on(calibrator: Calibrator) -> tuple[str, str]:
+    """Return decoder and template that a calibrator of one confidence was fitted on; "" for what it does not say."""
+    if calibrator.level != "confidence" or calibrator.report is None:
+        return "", ""
+    return _parts(calibrator.report.readout)
+
+
+def _parts(readout: str) -> tuple[str, str]:
+    """Return decoder and template of what `fitted_on` wrote; a decoder's label ends in a bracket, a template's never.
+
+    >>> _parts("Greedy(max_tokens=8, stop=()) on short"), _parts("Greedy(max_tokens=8, stop=(') on ',))")
+    (('Greedy(max_tokens=8, stop=())', 'short'), ("Greedy(max_tokens=8, stop=(') on ',))", ''))
+    """
+    decoder, between, template = readout.rpartition(") on ")
+    return (f"{decoder})", template) if between and not readout.endswith(")") else (readout, "")

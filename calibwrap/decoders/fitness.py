@@ -5,7 +5,7 @@ import warnings
 from calibwrap.base import Adapter, Calibrator
 from calibwrap.calibrators import Chain
 from calibwrap.capabilities import Needs, check_needs
-from calibwrap.errors import CapabilityError, ProvenanceWarning
+from calibwrap.errors import CapabilityError, ProvenanceMismatch, ProvenanceWarning
 
 _TRACES = "trace:"
 """Beginning of the name of label scores that were read at the end of a trace."""
@@ -29,11 +29,14 @@ def fitted_on_traces(calibrator: Calibrator) -> bool:
     return any(readout.startswith(_TRACES) for readout in fitted_readouts(calibrator))
 
 
-def warn_of_other_use(calibrator: Calibrator, is_on_traces: bool) -> None:
+def warn_of_other_use(calibrator: Calibrator, is_on_traces: bool, *, strict: bool = False) -> None:
     """Return nothing; warn where a calibrator of options was fitted with traces and is used without, or the reverse.
 
     A model that has talked itself into an answer is sure of it in another way than one that is asked at once. Which
     prompts the traces came from is not compared here: a text does not say of which template it was made.
+
+    Raises:
+        ProvenanceMismatch: `strict`, in place of the warning.
     """
     if calibrator.level != "option":
         return
@@ -41,12 +44,13 @@ def warn_of_other_use(calibrator: Calibrator, is_on_traces: bool) -> None:
         if readout.startswith(_TRACES) != is_on_traces:
             without, within = "options that are asked for at once", "the labels that traces end in"
             fitted, here = (without, within) if is_on_traces else (within, without)
-            warnings.warn(
+            message = (
                 f"This {calibrator.kind} calibrator was fitted on {fitted} ({readout!r}), and is used on {here}, so "
-                "that its probabilities may be wrong here: fit it on what it is used on.",
-                ProvenanceWarning,
-                stacklevel=4,
+                "that its probabilities may be wrong here: fit it on what it is used on."
             )
+            if strict:
+                raise ProvenanceMismatch(message)
+            warnings.warn(message, ProvenanceWarning, stacklevel=4)
 
 
 def check_steering(adapter: Adapter, calibrator: Calibrator) -> Calibrator:

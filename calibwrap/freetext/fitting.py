@@ -15,6 +15,15 @@ from calibwrap.provenance import Provenance
 from calibwrap.questions import SHORT, SHORT_CHAT, FreeQuestion, Prompt, Template
 
 
+def free_template(template: Template | None, provides: Provides) -> Template:
+    """Return the template that asks: the given one, else `SHORT_CHAT` for a model with a chat template, else `SHORT`.
+
+    >>> free_template(None, Provides(chat=True)).name
+    'short-chat'
+    """
+    return template or (SHORT_CHAT if provides.chat else SHORT)
+
+
 def free_prompts(questions: Sequence[FreeQuestion], template: Template | None, provides: Provides) -> list[Prompt]:
     r"""Return what the model reads for each question: in its chat template where it has one, unless `template` says.
 
@@ -32,7 +41,7 @@ def free_prompts(questions: Sequence[FreeQuestion], template: Template | None, p
                 f"'questions[{index}]' must be a FreeQuestion: cw.FreeQuestion(prompt=..., answers=[...]). "
                 f"Got {question!r}; for questions with options there are choose() and fit()."
             )
-    chosen = template or (SHORT_CHAT if provides.chat else SHORT)
+    chosen = free_template(template, provides)
     return [chosen.prompt(question) for question in questions]
 
 

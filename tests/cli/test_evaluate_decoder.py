@@ -79,6 +79,28 @@ def test_a_saved_calibrator_of_traces_is_used_and_strict_knows_it(run: Any) -> N
     assert "trace:t-" in err
 
 
+def test_a_saved_calibrator_is_a_series_beside_the_fits_with_and_without_a_decoder(run: Any) -> None:
+    decoder = (*WORDS, "--decoder", "confidence@2")
+    read = ("evaluate", "toy:0", "--data", "qs.jsonl", "--readout", "label")
+    for words, other in ((decoder, "platt"), (read, "vector")):
+        run(*words, "--fit", "temperature", "--out", "e", "--json")
+        used = ("--calibrator", "e/calibrator-temperature.json", "--strict", "--fit", other)
+        code, out, err = run(*words, *used, "--out", f"f-{other}", "--json")
+        assert code == 0, err
+        assert list(json.loads(out)["series"]) == ["raw", "saved-temperature", other]
+
+
+def test_a_calibrator_of_confidences_knows_the_decoder_and_the_template(run: Any) -> None:
+    run(*WORDS, "--decoder", "confidence@4", "--fit", "platt", "--out", "e", "--json")
+    used = ("--calibrator", "e/calibrator-platt.json", "--strict")
+    code, out, err = run(*WORDS, "--decoder", "confidence@4", *used, "--out", "f", "--json")
+    assert (code, list(json.loads(out)["series"])) == (0, ["raw", "platt"]), err
+    code, _, err = run(*WORDS, "--decoder", "confidence@2", *used, "--out", "g")
+    assert (code, "fitted on answers of ConfidenceAtK(k=4" in err) == (1, True), err
+    code, _, err = run(*WORDS[:4], *WORDS[6:], "--decoder", "confidence@4", *used, "--out", "h", "--stop", "x")
+    assert (code, "ConfidenceAtK" in err or "the template" in err) == (1, True), err
+
+
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_fit_saves_what_ask_and_evaluate_use(run: Any) -> None:
     assert code == 0, err
     said = json.loads(out)
     assert (said["kind"], said["rows"]) == ("platt", 40)
-    assert any("short-chat" in note for note in said["notes"])
+    assert said["readout"].endswith(" on short-chat")
     saved = cw.load("cal.json")
     asked = ("ask", "toy:0", "What comes after A", "--decoder", "freetext", *SHORTLY, "--json")
     raw = json.loads(run(*asked)[1])
@@ -103,6 +104,42 @@ def test_fit_saves_what_ask_and_evaluate_use(run: Any) -> None:
     assert list(json.loads(out)["series"]) == ["raw", "platt"]
     code, _, err = evaluate(run, "--decoder", "p-true", *SHORTLY, "--calibrator", "cal.json", "--strict", "--resume")
     assert (code, "use that decoder" in err) == (1, True)
+
+
+def test_a_calibrator_knows_the_template_and_the_decoder_it_was_fitted_on(run: Any) -> None:
+    run("fit", "toy:0", "--data", "free.jsonl", *SHORTLY, "--out", "c.json", "--decoder", "self-consistency@2")
+    Path("t.json").write_text(json.dumps({"body": "{question}", "style": "chat"}))
+    used = ("--calibrator", "c.json", *SHORTLY)
+    voted = ("--decoder", "self-consistency@2", *used)
+    ask, template = ("ask", "toy:0", "What comes after A"), "asked with the template 'short-chat'"
+    run_evaluate = ("evaluate", "toy:0", "--data", "free.jsonl", "--out", "e")
+    for words, said in (
+        ((*ask, "--k", "2", *used), template),
+        ((*ask, *voted, "--template", "t.json"), template),
+        ((*run_evaluate, *voted, "--template", "t.json"), template),
+        ((*ask, *voted, "--normaliser", "exact"), "<function exact>"),
+        ((*run_evaluate, *voted, "--normaliser", "exact"), "<function exact>"),
+    ):
+        code, out, err = run(*words, "--strict")
+        assert (code, out, said in err) == (1, "", True), (words, err)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, _, err = run(*ask, "--k", "2", *used)
+    assert (code, err.count("Warning: "), template in err) == (0, 1, True), err
+    assert run(*run_evaluate, *voted, "--strict")[0] == 0
+
+
+def test_a_saved_calibrator_is_a_series_beside_the_fits(run: Any) -> None:
+    run("fit", "toy:0", "--data", "free.jsonl", *SHORTLY, "--out", "c.json", "--method", "isotonic")
+    code, out, err = evaluate(run, *SHORTLY, "--calibrator", "c.json", "--fit", "platt", "--fit", "isotonic", "--json")
+    assert code == 0, err
+    assert list(json.loads(out)["series"]) == ["raw", "saved-isotonic", "platt", "isotonic"]
+    saved = cw.load("c.json")
+    for line in Path("e/predictions.jsonl").read_text().splitlines():
+        said = json.loads(line)["confidences"]
+        assert said["saved-isotonic"] == pytest.approx(float(saved([said["raw"]])[0]), abs=1e-12)
+    assert run("report", "e")[0] == 0
+    assert "(saved before)" in Path("e/report.html").read_text()
 
 
 def test_fit_resumes_with_another_method(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,12 @@
 """Decoders of free text: worked by hand, and on the toy model, whose every text can be enumerated."""
 
 import math
+import os
+import subprocess
+import sys
+import warnings
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ from hypothesis import strategies as st
 
 import calibwrap as cw
 from calibwrap.decoders import decoder_label
-from calibwrap.errors import CapabilityError, InputError, ProvenanceWarning
+from calibwrap.errors import CalibrationWarning, CapabilityError, InputError, ProvenanceMismatch, ProvenanceWarning
 from calibwrap.freetext import exact, trivia_qa
 from calibwrap.scores import TokenScores
 from calibwrap.testing import ToyAdapter, ToyModel
@@ -226,9 +231,68 @@ def test_a_label_of_a_decoder_is_the_same_in_every_process():
     assert " at 0x" not in label
 
 
-def test_another_decoder_than_fitted_is_said():
+def test_a_label_of_a_decoder_tells_functions_apart_that_python_names_alike():
+    def edited(text: str) -> str:
+        return text.strip()
+
+    first = edited
+
+    def edited(text: str) -> str:
+        return text.strip()[:1]
+
+    def cut(at: int) -> Any:
+        return lambda text: text[:at] if text in {"b", "a", "c"} else text
+
+    pairs = [(lambda text: text.strip(), lambda text: text.strip()[:1]), (first, edited), (cut(1), cut(2))]
+    for one, other in pairs:
+        labels = [decoder_label(cw.SelfConsistency(normalise=each)) for each in (one, other)]
+        assert labels[0] != labels[1]
+        assert not any(" at 0x" in label for label in labels)
+    assert decoder_label(cw.SelfConsistency(normalise=cut(1))) == decoder_label(cw.SelfConsistency(normalise=cut(1)))
+
+
+def test_a_label_of_a_function_is_the_same_in_every_process():
+    code = (
+        "from calibwrap.decoders.functions import function_label\n"
+        "print(function_label(lambda text, at=2: text[:at] if text in {'b', 'a', 'c', 'dd'} else text))"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
+        for seed in ("1", "2")
+    ]
+    assert runs[0].stdout == runs[1].stdout != b""
+
+
+def test_labels_of_traces_take_no_part_in_the_label_of_a_decoder():
+    assert decoder_label(cw.ConfidenceAtK(k=4, labels=("A", "B"))) == decoder_label(cw.ConfidenceAtK(k=4))
+    assert decoder_label(cw.ConfidenceAtK(k=4)) != decoder_label(cw.ConfidenceAtK(k=2))
+
+
+def test_another_decoder_than_fitted_is_said_and_refused_where_that_was_asked_for():
     report = cw.FitReport("platt", 1, 1, 0.0, 0.0, readout=decoder_label(cw.FreeText()))
     lm = cw.wrap(ToyAdapter()).with_calibrator(cw.Platt(1.0, 0.0, report=report))
     lm(PROMPT, cw.FreeText())
-    with pytest.warns(ProvenanceWarning, match=r"fitted on answers of FreeText\(.*, and Greedy\("):
+    other = r"fitted on answers of FreeText\(.*, and Greedy\("
+    with pytest.warns(ProvenanceWarning, match=other):
         lm(PROMPT)
+    strict = lm.with_calibrator(lm.calibrator, strict=True)
+    strict(PROMPT, cw.FreeText())
+    with pytest.raises(ProvenanceMismatch, match=other):
+        strict(PROMPT)
+    with pytest.raises(ProvenanceMismatch, match=other):
+        strict.stream(PROMPT)
+
+
+def test_another_template_than_fitted_is_said_and_refused_where_that_was_asked_for():
+    questions = [cw.FreeQuestion("In the morning the sun", ["A"], id=str(n)) for n in range(4)]
+    decoder, other = cw.FreeText(max_tokens=2), cw.Template(body="{question}", name="bare")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)  # four questions make no good fit
+        lm = cw.wrap(ToyAdapter()).fit_answers(questions, decoder)
+    assert lm.calibrator.report.readout == f"{decoder_label(decoder)} on short-chat"
+    lm.answer_batch(questions, decoder)
+    wrong = f"asked with the template 'short-chat', and they are asked with '{other.label}'"
+    with pytest.warns(ProvenanceWarning, match=wrong):
+        lm.answer_batch(questions, decoder, template=other)
+    with pytest.raises(ProvenanceMismatch, match=wrong):
+        lm.with_calibrator(lm.calibrator, strict=True).answer_batch(questions, decoder, template=other)
