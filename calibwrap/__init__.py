@@ -59,29 +59,47 @@ if TYPE_CHECKING:
     from calibwrap import metrics
     from calibwrap.data import load_questions, save_questions
     from calibwrap.decision_file import load_decision, save_decision
+    from calibwrap.guarantees import (
+        Abstention,
+        AnswerSet,
+        CalibrationMonitor,
+        ConformalSets,
+        DriftMonitor,
+        Guard,
+        fit_guard,
+        fit_sets,
+    )
+    from calibwrap.guarded import GuardedLM, SetLM
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Abstention",
     "Adapter",
     "Answer",
     "AnswerRule",
+    "AnswerSet",
     "AnswerStream",
     "BestOfN",
     "CalibratedLM",
+    "CalibrationMonitor",
     "Calibrator",
     "CattoHead",
     "Chat",
     "Completion",
     "ConfidenceAtK",
     "ConfidenceWeightedVote",
+    "ConformalSets",
     "Continuation",
     "Decision",
     "Decoder",
+    "DriftMonitor",
     "FitReport",
     "FreeQuestion",
     "FreeText",
     "Greedy",
+    "Guard",
+    "GuardedLM",
     "Identity",
     "Isotonic",
     "Label",
@@ -99,6 +117,7 @@ __all__ = [
     "Sampling",
     "SelfConsistency",
     "SemanticEntropy",
+    "SetLM",
     "Stated",
     "StreamedToken",
     "Temperature",
@@ -111,11 +130,13 @@ __all__ = [
     "fit_auto_confidence",
     "fit_batch",
     "fit_daca",
+    "fit_guard",
     "fit_isotonic",
     "fit_matched_mean",
     "fit_matrix_scaling",
     "fit_naive_kl",
     "fit_platt",
+    "fit_sets",
     "fit_temperature",
     "fit_vector_scaling",
     "load",
@@ -129,6 +150,16 @@ __all__ = [
 ]
 
 _ON_DEMAND = {
+    "Abstention": "calibwrap.guarantees",
+    "AnswerSet": "calibwrap.guarantees",
+    "CalibrationMonitor": "calibwrap.guarantees",
+    "ConformalSets": "calibwrap.guarantees",
+    "DriftMonitor": "calibwrap.guarantees",
+    "Guard": "calibwrap.guarantees",
+    "GuardedLM": "calibwrap.guarded",
+    "SetLM": "calibwrap.guarded",
+    "fit_guard": "calibwrap.guarantees",
+    "fit_sets": "calibwrap.guarantees",
     "load_decision": "calibwrap.decision_file",
     "load_questions": "calibwrap.data",
     "save_decision": "calibwrap.decision_file",

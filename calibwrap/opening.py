@@ -1,11 +1,59 @@
-"""The call that opens an adapter, checked against what the adapter takes before it is made."""
+"""Which adapter a model belongs to, and the call that opens it, checked against what the adapter takes."""
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from calibwrap.base import Adapter
 from calibwrap.errors import InputError
+
+_BUILT_IN = {
+    "hf": ("calibwrap.adapters.hf", "Transformers"),
+    "llama-cpp": ("calibwrap.adapters.llamacpp", "LlamaCpp"),
+    "openai": ("calibwrap.adapters.openai_api", "OpenAI"),
+    "vllm": ("calibwrap.adapters.vllm_engine", "VLLM"),
+}
+_LOADED = {"transformers": "hf", "llama_cpp": "llama-cpp", "openai": "openai", "vllm": "vllm"}
+
+
+def adapter_names() -> list[str]:
+    """Return the names of all runtimes that a spec may begin with, those of installed plug-ins included."""
+    return sorted({*_BUILT_IN, *(entry.name for entry in _plug_ins())})
+
+
+def find_adapter(name: str) -> Any:
+    """Return the adapter class of a runtime.
+
+    Raises:
+        InputError: unknown name; near ones and all are listed.
+    """
+    if name in _BUILT_IN:
+        module, attribute = _BUILT_IN[name]
+        return getattr(__import__(module, fromlist=[attribute]), attribute)
+    for entry in _plug_ins():
+        if entry.name == name:
+            return entry.load()
+    near = difflib.get_close_matches(name, adapter_names(), n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"There is no runtime {name!r}. {hint}Known: {', '.join(adapter_names())}.")
+
+
+def adapter_for(target: Any) -> Any:
+    """Return the adapter class for a loaded object, by the package that its type, or a base of it, comes from.
+
+    Raises:
+        InputError: no adapter knows such objects.
+    """
+    roots = {base.__module__.partition(".")[0] for base in type(target).__mro__}
+    known = next((name for root, name in _LOADED.items() if root in roots), None)
+    adapter = find_adapter(known) if known else _adapter_that_wraps(roots)
+    if adapter is None:
+        raise InputError(
+            f"No adapter knows objects of type {type(target).__module__}.{type(target).__name__}. Known runtimes: "
+            f"{', '.join(adapter_names())}."
+        )
+    return adapter
 
 
 def opened(
@@ -23,6 +71,19 @@ def opened(
         taken = ", ".join(_shown(one) for one in list(signature.parameters.values())[1:]) or "nothing else"
         raise InputError(f"wrap cannot open {what}: {error}. Beside the first it takes: {taken}.") from error
     return opens(target, *parts, **options)
+
+
+def _plug_ins() -> Sequence[Any]:
+    """Return the entry points of adapters that other packages bring."""
+    from importlib.metadata import entry_points  # costs more than the rest of this file together
+
+    return tuple(entry_points(group="calibwrap.adapters"))
+
+
+def _adapter_that_wraps(roots: set[str]) -> Any:
+    """Return the plug-in adapter that declares one of the packages `roots` in its `wraps`, or None."""
+    loaded = (entry.load() for entry in _plug_ins())
+    return next((adapter for adapter in loaded if roots & set(adapter.wraps)), None)
 
 
 def _shown(parameter: inspect.Parameter) -> str:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,20 @@ FORMAT_VERSION = 1
 MAX_BYTES = 64 * 2**20
 """Largest file that `load` opens: a calibrator is small, and a larger file is something else."""
 
+_WHAT = {FORMAT: "calibrator", "calibwrap-guarantee": "guarantee", "calibwrap-monitor": "monitor"}
+_OPENS = {
+    FORMAT: "calibwrap.load",
+    "calibwrap-guarantee": "GuardedLM.load or SetLM.load",
+    "calibwrap-monitor": "calibwrap.guarantees.load_monitor",
+}
 _METADATA_KEY = "calibwrap"
 _ARRAY = "array"
 Arrays = dict[str, NDArray[Any]]
+H = TypeVar("H")
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
     """One calibrator in a header."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -59,7 +66,7 @@ class _Header:
     format: Literal["calibwrap-calibrator"]
     format_version: int
     date: str
-    calibrator: _Record
+    calibrator: Record
 
 
 def save(calibrator: Calibrator, path: str | os.PathLike[str], *, provenance: Provenance | None = None) -> None:
@@ -82,19 +89,9 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, provenance: Pr
     0.30000000000000004
     """
     arrays: Arrays = {}
-    record = _record(_with_provenance(calibrator, provenance), "", arrays)
+    record = record_of(_with_provenance(calibrator, provenance), "", arrays)
     header = _Header(FORMAT, FORMAT_VERSION, today(), record)  # type: ignore[arg-type]
-    try:
-        text = json.dumps(asdict(header), ensure_ascii=False, allow_nan=False, indent=None if arrays else 1)
-    except ValueError as error:
-        raise InputError(f"A calibrator with NaN or infinity inside cannot be saved: {error}.") from error
-    if arrays:
-        from safetensors.numpy import save as to_bytes
-
-        data: bytes = to_bytes(arrays, {_METADATA_KEY: text})
-    else:
-        data = f"{text}\n".encode()
-    _write_whole(Path(path), data)
+    write_whole(Path(path), packed(asdict(header), arrays))
 
 
 def load(path: str | os.PathLike[str]) -> Calibrator:
@@ -105,10 +102,10 @@ def load(path: str | os.PathLike[str]) -> Calibrator:
             message names the file and what to do.
     """
     path = Path(path)
-    text, arrays = _split(path, _read(path))
-    header = _header(path, text)
-    with _named(path):
-        return _build(header.calibrator, arrays)
+    text, arrays = split_file(path, read_whole(path))
+    header = checked_header(path, text, _Header, FORMAT, FORMAT_VERSION)
+    with named(path):
+        return built(header.calibrator, arrays)
 
 
 def check_provenance(calibrator: Calibrator, provenance: Provenance, readout: str, *, strict: bool = False) -> None:
@@ -135,18 +132,29 @@ def _mismatch(part: Calibrator, provenance: Provenance, readout: str) -> str:
     if part.report is None:
         return ""
     fitted = part.report.provenance or provenance
+    return mismatch(f"{part.kind} calibrator", fitted, part.report.readout, provenance, readout)
+
+
+def mismatch(what: str, fitted: Provenance, fitted_readout: str, provenance: Provenance, readout: str) -> str:
+    """Return what is wrong with using `what`, fitted on one model and readout, on another; empty when nothing is.
+
+    A readout that is empty is not compared.
+
+    >>> mismatch("guard", Provenance(model="a"), "label", Provenance(model="a"), "label")
+    ''
+    """
     verdict = fitted.verdict(provenance)
     differences = [] if verdict.move == "same" else fitted.differences(provenance)
     advice = verdict.advice
-    if readout and part.report.readout not in ("", readout):
-        differences.append(f"readout: {part.report.readout!r} against {readout!r}")
+    if readout and fitted_readout not in ("", readout):
+        differences.append(f"readout: {fitted_readout!r} against {readout!r}")
         advice = "fit it again on this readout, or read the model as it was fitted"
     if not differences:
         return ""
     told = "" if verdict.move == "same" else f" Verdict: {verdict.summary}."
     return (
-        f"This {part.kind} calibrator was fitted elsewhere ({'; '.join(differences)}), so that its probabilities may "
-        f"be wrong here.{told} What to do: {advice}."
+        f"This {what} was fitted elsewhere ({'; '.join(differences)}), so that its probabilities may be wrong here."
+        f"{told} What to do: {advice}."
     )
 
 
@@ -164,11 +172,11 @@ def _with_provenance(calibrator: Calibrator, provenance: Provenance | None) -> C
     return replace(calibrator, report=known)
 
 
-def _record(calibrator: Any, name: str, arrays: Arrays) -> _Record:
+def record_of(calibrator: Any, name: str, arrays: Arrays) -> Record:
     """Return the header's part on one calibrator; its arrays go to `arrays` under names that begin with `name`."""
     own = [field.name for field in fields(calibrator) if field.init and field.name not in ("report", "level")]
     parameters = {key: _encoded(getattr(calibrator, key), f"{name}{key}", arrays) for key in own}
-    return _Record(calibrator.kind, calibrator.level, parameters, calibrator.report)
+    return Record(calibrator.kind, calibrator.level, parameters, calibrator.report)
 
 
 def _encoded(value: Any, name: str, arrays: Arrays) -> Any:
@@ -177,7 +185,7 @@ def _encoded(value: Any, name: str, arrays: Arrays) -> Any:
         arrays[name] = np.ascontiguousarray(value)
         return {_ARRAY: name}
     if isinstance(value, Calibrator):
-        return asdict(_record(value, f"{name}.", arrays))
+        return asdict(record_of(value, f"{name}.", arrays))
     if isinstance(value, (tuple, list)):
         return [_encoded(one, f"{name}.{index}", arrays) for index, one in enumerate(value)]
     if isinstance(value, np.generic):
@@ -187,7 +195,27 @@ def _encoded(value: Any, name: str, arrays: Arrays) -> Any:
     raise InputError(f"The field '{name}' is a {type(value).__name__}, which cannot be saved: use numbers and arrays.")
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def packed(header: dict[str, Any], arrays: Arrays) -> bytes:
+    """Return the bytes of a file: the header as JSON, or a safetensors file with the same JSON where there are arrays.
+
+    Raises:
+        InputError: NaN or infinity in the header.
+
+    >>> json.loads(packed({"a": 0.5}, {}))
+    {'a': 0.5}
+    """
+    try:
+        text = json.dumps(header, ensure_ascii=False, allow_nan=False, indent=None if arrays else 1)
+    except ValueError as error:
+        raise InputError(f"A record with NaN or infinity inside cannot be saved: {error}.") from error
+    if not arrays:
+        return f"{text}\n".encode()
+    from safetensors.numpy import save as to_bytes
+
+    return bytes(to_bytes(arrays, {_METADATA_KEY: text}))
+
+
+def write_whole(path: Path, data: bytes) -> None:
     """Write `data` beside `path` and move it there, so that `path` is always the old file or the new one."""
     try:
         with replacing(path) as part, part.open("wb") as file:
@@ -200,7 +228,7 @@ def _write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _read(path: Path) -> bytes:
+def read_whole(path: Path) -> bytes:
     """Return the bytes of a regular file of sensible size."""
     try:
         size = path.stat().st_size
@@ -215,7 +243,7 @@ def _read(path: Path) -> bytes:
         raise SavedFileError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
 
 
-def _split(path: Path, data: bytes) -> tuple[str, Arrays]:
+def split_file(path: Path, data: bytes) -> tuple[str, Arrays]:
     """Return the header's text and the arrays of a JSON or safetensors file."""
     packed = data[8:9] == b"{" and data[:1] != b"{"  # safetensors: 8 bytes of length, then a JSON header
     if not packed and (data[:1] == b"\x80" or data[:2] == b"PK"):
@@ -235,34 +263,45 @@ def _split(path: Path, data: bytes) -> tuple[str, Arrays]:
         raise _broken(path, error) from error
 
 
-def _header(path: Path, text: str) -> _Header:
-    """Return the checked header."""
+def checked_header(path: Path, text: str, kind: type[H], name: str, newest: int) -> H:
+    """Return the checked header of a file of the format `name`, whose newest version here is `newest`.
+
+    Raises:
+        SavedFileError: another format, a newer version, or broken.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     try:
         raw = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise _broken(path, error) from error
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise SavedFileError(f"{path}: not a saved calibrator. Give the file that save() wrote.")
+    if not isinstance(raw, dict) or raw.get("format") != name:
+        raise SavedFileError(f"{path}: not a saved {_WHAT[name]}.{_other(raw, name)}")
     version = raw.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if isinstance(version, int) and version > newest:
         raise SavedFileError(
-            f"{path}: written by a newer calibwrap (format {version}; this one reads up to {FORMAT_VERSION}). Update "
-            "calibwrap."
+            f"{path}: written by a newer calibwrap (format {version}; this one reads up to {newest}). Update calibwrap."
         )
     try:
-        return TypeAdapter(_Header).validate_python(raw)
+        return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SavedFileError(
-            f"{path}: a broken calibrator file: '{where}': {first['msg']} ({len(error.errors())} such errors). Save it "
-            "again."
+            f"{path}: a broken {_WHAT[name]} file: '{where}': {first['msg']} ({len(error.errors())} such errors). Save "
+            "it again."
         ) from error
 
 
-def _build(record: _Record, arrays: Arrays) -> Calibrator:
+def _other(raw: Any, name: str) -> str:
+    """Return what to do with a file that is not of the format `name`."""
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if not isinstance(found, str) or found not in _WHAT:
+        return f" Give the file that a {_WHAT[name]} was saved to."
+    return f" It is a saved {_WHAT[found]}: open it with {_OPENS[found]}."
+
+
+def built(record: Record, arrays: Arrays) -> Calibrator:
     """Return the calibrator of a checked record; its own checks decide whether the numbers are sound."""
     kind: Any = calibrator_class(record.kind)
     names = {field.name for field in fields(kind) if field.init}
@@ -273,12 +312,12 @@ def _build(record: _Record, arrays: Arrays) -> Calibrator:
         )
     parameters = {key: _decoded(value, arrays) for key, value in record.parameters.items()}
     level = {"level": record.level} if "level" in names else {}
-    built: Calibrator = kind(**parameters, **level, report=record.report)
-    if built.level != record.level:
+    found: Calibrator = kind(**parameters, **level, report=record.report)
+    if found.level != record.level:
         raise SavedFileError(
-            f"a {record.kind} calibrator of these parts is of level {built.level!r}, not {record.level!r}"
+            f"a {record.kind} calibrator of these parts is of level {found.level!r}, not {record.level!r}"
         )
-    return built
+    return found
 
 
 def _decoded(value: Any, arrays: Arrays) -> Any:
@@ -293,11 +332,11 @@ def _decoded(value: Any, arrays: Arrays) -> Any:
         return arrays[value[_ARRAY]]
     from pydantic import TypeAdapter
 
-    return _build(TypeAdapter(_Record).validate_python(value), arrays)
+    return built(TypeAdapter(Record).validate_python(value), arrays)
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Turn what goes wrong while a calibrator is built into a `SavedFileError` that names the file."""
     try:
         yield

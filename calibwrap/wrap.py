@@ -1,12 +1,11 @@
 """`wrap` and `CalibratedLM`: the only file that knows adapters, readouts, calibrators and decoders at once."""
 
 import datetime
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from calibwrap import saving
 from calibwrap.answer_stream import AnswerStream
@@ -18,23 +17,20 @@ from calibwrap.decoders.answering import check_decoder, check_template, fitted_o
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, exact_match, graded, references_of
 from calibwrap.freetext.fitting import fit_on_answers, free_prompts, free_template
-from calibwrap.opening import opened
+from calibwrap.opening import adapter_for, opened
+from calibwrap.opening import find_adapter as find_adapter
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
 from calibwrap.readouts import Continuation, find_readout, warn_of_little_mass
 from calibwrap.readouts.defaults import default_readout
 from calibwrap.scores import OptionScores, join
 
+if TYPE_CHECKING:
+    from calibwrap.guarantees import SetMethod
+    from calibwrap.guarded import GuardedLM, SetLM
+
 Progress = Callable[[int, int], None]
 """Called with (questions done, questions in all) after every piece of work."""
-
-_BUILT_IN = {
-    "hf": ("calibwrap.adapters.hf", "Transformers"),
-    "llama-cpp": ("calibwrap.adapters.llamacpp", "LlamaCpp"),
-    "openai": ("calibwrap.adapters.openai_api", "OpenAI"),
-    "vllm": ("calibwrap.adapters.vllm_engine", "VLLM"),
-}
-_LOADED = {"transformers": "hf", "llama_cpp": "llama-cpp", "openai": "openai", "vllm": "vllm"}
 
 
 @dataclass(frozen=True)
@@ -274,6 +270,50 @@ class CalibratedLM:
         fitted = fit_on_answers(answers, correct, method, decoder=made_by, provenance=origin, **options)
         return replace(self, calibrator=fitted)
 
+    def guard(
+        self, questions: Sequence[Question], risk: float = 0.1, delta: float = 0.05, *, progress: Progress | None = None
+    ) -> "GuardedLM":
+        """Return this model behind a guard: it answers or abstains, and few of its answers are wrong.
+
+        Args:
+            questions: with answers, like those to come, and not those that the calibrator was fitted on.
+            risk: largest share of wrong answers among those given.
+            delta: chance, over the draw of `questions`, that the promise fails.
+            progress: called with (done, in all).
+
+        Raises:
+            QuestionError: a question has no answer.
+            FitError: too few questions for that risk, even without an error.
+        """
+        from calibwrap.guarded import guarded
+
+        return guarded(self, questions, progress, risk=risk, delta=delta)
+
+    def sets(
+        self,
+        questions: Sequence[Question],
+        coverage: float = 0.9,
+        method: "SetMethod" = "lac",
+        *,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> "SetLM":
+        """Return this model answering with sets of options that hold the right one with chance `coverage`.
+
+        Args:
+            questions: as for `guard`.
+            coverage: promised share of sets that hold the right option.
+            method: "lac", "aps" or "raps"; see `fit_sets`.
+            progress: called with (done, in all).
+            options: `penalty=` and `free_ranks=` of "raps".
+
+        Raises:
+            QuestionError: a question has no answer.
+        """
+        from calibwrap.guarded import in_sets
+
+        return in_sets(self, questions, progress, coverage=coverage, method=method, **options)
+
     def with_calibrator(self, calibrator: Calibrator, strict: bool = False) -> "CalibratedLM":
         """Return this model with a calibrator, such as a loaded one, read the way it was fitted.
 
@@ -335,50 +375,8 @@ def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
         if not colon or not rest:
             raise InputError(f"A spec is RUNTIME:MODEL, such as 'hf:FOLDER' or 'llama-cpp:FILE.gguf'. Got {target!r}.")
         return CalibratedLM(opened(find_adapter(name).load, rest, parts, options, f"a spec of {name!r}"))
-    roots = {base.__module__.partition(".")[0] for base in type(target).__mro__}
-    known = next((name for root, name in _LOADED.items() if root in roots), None)
-    adapter = find_adapter(known) if known else _adapter_that_wraps(roots)
-    if adapter is None:
-        raise InputError(
-            f"No adapter knows objects of type {type(target).__module__}.{type(target).__name__}. Known runtimes: "
-            f"{', '.join(adapter_names())}."
-        )
+    adapter = adapter_for(target)
     return CalibratedLM(opened(adapter, target, parts, options, f"a loaded object of {adapter.name!r}"))
-
-
-def adapter_names() -> list[str]:
-    """Return the names of all runtimes that a spec may begin with, those of installed plug-ins included."""
-    return sorted({*_BUILT_IN, *(entry.name for entry in _plug_ins())})
-
-
-def find_adapter(name: str) -> Any:
-    """Return the adapter class of a runtime.
-
-    Raises:
-        InputError: unknown name; near ones and all are listed.
-    """
-    if name in _BUILT_IN:
-        module, attribute = _BUILT_IN[name]
-        return getattr(__import__(module, fromlist=[attribute]), attribute)
-    for entry in _plug_ins():
-        if entry.name == name:
-            return entry.load()
-    near = difflib.get_close_matches(name, adapter_names(), n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"There is no runtime {name!r}. {hint}Known: {', '.join(adapter_names())}.")
-
-
-def _plug_ins() -> Sequence[Any]:
-    """Return the entry points of adapters that other packages bring."""
-    from importlib.metadata import entry_points  # costs more than the rest of this file together
-
-    return tuple(entry_points(group="calibwrap.adapters"))
-
-
-def _adapter_that_wraps(roots: set[str]) -> Any:
-    """Return the plug-in adapter that declares one of the packages `roots` in its `wraps`, or None."""
-    loaded = (entry.load() for entry in _plug_ins())
-    return next((adapter for adapter in loaded if roots & set(adapter.wraps)), None)
 
 
 def default_reference_readout(readout: Readout) -> Readout:

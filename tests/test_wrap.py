@@ -141,9 +141,9 @@ class Loaded(ToyAdapter):
 def test_wrong_options_of_a_loaded_object_are_answered_with_the_right_ones(
     monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...], options: dict[str, str], says: str
 ) -> None:
-    wrap_module = sys.modules["calibwrap.wrap"]
-    monkeypatch.setattr(wrap_module, "_LOADED", {"fractions": "toy"})
-    monkeypatch.setattr(wrap_module, "find_adapter", lambda name: Loaded)
+    opening = sys.modules["calibwrap.opening"]
+    monkeypatch.setattr(opening, "_LOADED", {"fractions": "toy"})
+    monkeypatch.setattr(opening, "find_adapter", lambda name: Loaded)
     assert cw.wrap(Fraction(1), model="small").adapter.name == "toy"
     with pytest.raises(InputError, match=says):
         cw.wrap(Fraction(1), *parts, **options)
@@ -189,7 +189,7 @@ def test_a_plug_in_is_found_by_name_and_by_the_object_it_wraps(monkeypatch: pyte
         def load(self) -> type:
             return Plugged
 
-    monkeypatch.setattr(sys.modules["calibwrap.wrap"], "_plug_ins", lambda: (Entry(),))
+    monkeypatch.setattr(sys.modules["calibwrap.opening"], "_plug_ins", lambda: (Entry(),))
     assert isinstance(cw.wrap(Engine()).adapter, Plugged)
     assert find_adapter("plugged") is Plugged
 
