@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from calibwrap.calibrators._inputs import check_uncut, fit_rows, today
 from calibwrap.calibrators.vector_scaling import VectorScaling
-from calibwrap.errors import FitError
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats, OptionScores, checked_logits, log_softmax, logsumexp
 
@@ -35,7 +34,6 @@ def fit_batch(logprobs: OptionScores | ArrayLike) -> VectorScaling:
     Raises:
         InputError: wrong shape or NaN.
         CapabilityError: truncated scores.
-        FitError: a place never has a probability above 0.
 
     >>> fitted = fit_batch(np.log([[0.8, 0.2], [0.4, 0.6]]))  # on average 0.6 and 0.4
     >>> np.exp(fitted(np.log([[0.6, 0.4]]))).round(4).tolist()
@@ -46,20 +44,20 @@ def fit_batch(logprobs: OptionScores | ArrayLike) -> VectorScaling:
     logits, exists = checked_logits("logprobs", rows.logits)
     log_shares = log_softmax(logits) + np.log(exists.sum(axis=1, keepdims=True))  # 0 is what chance gives
     seen = exists.sum(axis=0)
+    biases = np.log(np.maximum(seen, 1)) - np.where(seen > 0, logsumexp(log_shares.T), 0.0)
+    notes = (
+        (f"{len(logits)} rows are few for a mean of each place: a hundred are better.",) if len(logits) < FEW else ()
+    )
     if not seen.all():
-        raise FitError(
-            f"Place {int(np.argmin(seen))} has no probability above 0 in any of the {len(logits)} rows, so that the "
-            "model's liking for it is not known: leave the place out, or add questions that have it."
-        )
-    biases = np.log(seen) - logsumexp(log_shares.T)
-    few = (f"{len(logits)} rows are few for a mean of each place: a hundred are better.",) if len(logits) < FEW else ()
+        unseen = ", ".join(str(place) for place in np.flatnonzero(seen == 0))
+        notes = (*notes, f"No row has an option in place {unseen}, counted from 0: its bias is 0.")
     report = FitReport(
         method="batch",
         rows=len(logits),
         rows_used=len(logits),
         objective_before=_unevenness(log_shares),
         objective_after=_unevenness(log_softmax(logits + biases) + np.log(exists.sum(axis=1, keepdims=True))),
-        notes=(*rows.notes, *few),
+        notes=(*rows.notes, *notes),
         readout=rows.readout,
         date=today(),
     )

@@ -5,30 +5,32 @@ from typing import Any
 
 from calibwrap.calibrators._align import Scores
 from calibwrap.calibrators._confidence_fits import CONFIDENCE_MAPS, fit_part
-from calibwrap.calibrators.soft_labels import fit_matched_mean, soft_labels
+from calibwrap.calibrators.chain import Chain
+from calibwrap.calibrators.soft_labels import confidence_at, fit_matched_mean, soft_labels
 from calibwrap.calibrators.temperature import Temperature
 from calibwrap.calibrators.top_label import TopLabel
 from calibwrap.errors import InputError
 
 MEAN = "mean"
-"""The method that matches the mean confidence by a temperature."""
+"""The method that matches the mean confidence by a temperature, and nothing else."""
 
 
 def fit_without_labels(
     post: Scores, pre: Scores, method: str = MEAN, *, keeps_choice: bool = True, **options: Any
-) -> Temperature | TopLabel:
+) -> Temperature | Chain:
     """Return the calibrator of the model's confidence that a reference asks for: no label is read.
 
     The reference's probability of the option that the model chooses says how often such a choice is right, see
-    soft_labels.py. It is as good as the reference is calibrated on the model's choices; how often the two agree is in
-    `report.agreement_rate`.
+    soft_labels.py. A temperature that matches the mean comes first; a map of the first choice's probability, fitted to
+    the reference's word row by row, may follow. Without the temperature the other options would stay as sharp as they
+    are, and the log loss with them (benchmarks/label_free.py). `report.agreement_rate` says how often the two agree.
 
     Args:
         post: (N, K) log-probabilities or logits of the model, -inf where there is no option, or `OptionScores`; of
             those, truncated rows are used when their first choice is certain.
         pre: The same of the reference, for the same questions and options in the same order.
-        method: "mean" for `fit_matched_mean`, or a map of the first choice's probability: "beta", "histogram",
-            "isotonic", "platt" or "venn-abers".
+        method: "mean" for `fit_matched_mean`, or the map that follows it: "beta", "histogram", "isotonic", "platt" or
+            "venn-abers".
         keeps_choice: of a map, whether the first choice always stays, as in `TopLabel`; a temperature keeps it anyway.
         options: passed to the method, such as `n_bins=`.
 
@@ -47,13 +49,16 @@ def fit_without_labels(
         return fit_matched_mean(post, pre, **options)
     if method not in CONFIDENCE_MAPS:
         raise InputError(f"'method' must be one of {', '.join([MEAN, *CONFIDENCE_MAPS])}. Got {method!r}.")
+    first = fit_matched_mean(post, pre, n_bootstrap=0)
     rows = soft_labels(post, pre, f"soft:{method}")
-    part, told = fit_part(method, rows.confidence, rows.correct, **options)
+    part, told = fit_part(method, confidence_at(rows.gaps, 1.0 / first.value), rows.correct, **options)
+    before = first.report or rows.report
     report = replace(
         rows.report,
-        objective_before=told.objective_before,
+        objective_before=before.objective_before,
         objective_after=told.objective_after,
+        at_bound=before.at_bound,
         converged=told.converged,
-        notes=(*rows.report.notes, *told.notes),
+        notes=(*before.notes, *told.notes),
     )
-    return TopLabel(part, keeps_choice, report=report)
+    return Chain((replace(first, report=None), TopLabel(part, keeps_choice)), report=report)

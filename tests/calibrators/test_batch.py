@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import calibwrap as cw
-from calibwrap.errors import CapabilityError, FitError, InputError
+from calibwrap.errors import CapabilityError, InputError
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, log_softmax
 
@@ -54,6 +54,12 @@ def test_rows_of_other_lengths_count_in_units_of_chance():
     assert cw.fit_batch(ragged).biases == pytest.approx(-np.log([1.0, 0.4, 0.8, 2.4]))
 
 
+def test_a_place_that_no_row_has_is_left_as_it_is_and_told():
+    fitted = cw.fit_batch(np.log([[0.8, 1e-300, 0.2], [0.4, 1e-300, 0.6]]) + [0.0, -np.inf, 0.0])
+    assert fitted.biases == pytest.approx(-np.log([1.2, 1.0, 0.8]))
+    assert any("place 1" in note for note in fitted.report.notes)
+
+
 @given(st.integers(0, 1000))
 def test_even_places_and_constants_change_nothing(seed):
     random = np.random.default_rng(seed)
@@ -76,7 +82,5 @@ def test_few_rows_and_what_it_refuses():
     cut = OptionScores.from_lists([[0.6, 0.1]], [[0, 1]], tail=[0.3], cut=[0.05], readout="label")
     with pytest.raises(CapabilityError, match="'batch' needs each option's exact probability"):
         cw.fit_batch(cut)
-    with pytest.raises(FitError, match="Place 1 has no probability"):
-        cw.fit_batch([[0.0, -np.inf, 1.0]])
     with pytest.raises(InputError, match="finite"):
         cw.fit_batch([[np.nan, 0.0]])
