@@ -13,39 +13,58 @@ from calibwrap.calibrators._fits import (
 )
 from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
 from calibwrap.calibrators.batch import fit_batch
+from calibwrap.calibrators.beta import Beta, fit_beta
 from calibwrap.calibrators.catto_head import CattoHead
 from calibwrap.calibrators.chain import Chain, chain
+from calibwrap.calibrators.class_wise import ClassWise, fit_class_wise
 from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
+from calibwrap.calibrators.dirichlet import fit_dirichlet
+from calibwrap.calibrators.group_temperature import GroupTemperature, fit_group_temperature
+from calibwrap.calibrators.histogram_binning import HistogramBinning, fit_histogram_binning
 from calibwrap.calibrators.identity import Identity
 from calibwrap.calibrators.isotonic import Isotonic, fit_isotonic
 from calibwrap.calibrators.matrix_scaling import MatrixScaling, fit_matrix_scaling
 from calibwrap.calibrators.platt import Platt, fit_platt
 from calibwrap.calibrators.soft_labels import fit_matched_mean
 from calibwrap.calibrators.temperature import Temperature, fit_temperature
+from calibwrap.calibrators.top_label import TopLabel, fit_top_label
 from calibwrap.calibrators.vector_scaling import VectorScaling, fit_vector_scaling
+from calibwrap.calibrators.venn_abers import VennAbers, fit_venn_abers
+from calibwrap.calibrators.without_labels import fit_without_labels
 
 __all__ = [
     "CONFIDENCE_FITS",
     "ENTRY_POINTS",
     "FITS",
     "KINDS",
+    "Beta",
     "CattoHead",
     "Chain",
+    "ClassWise",
     "ConfidenceCalibrator",
     "FitSpec",
+    "GroupTemperature",
+    "HistogramBinning",
     "Identity",
     "Isotonic",
     "MatrixScaling",
     "Platt",
     "Temperature",
+    "TopLabel",
     "VectorScaling",
+    "VennAbers",
     "calibrator_class",
     "chain",
     "confidence_fit",
     "fit_auto",
     "fit_auto_confidence",
     "fit_batch",
+    "fit_beta",
+    "fit_class_wise",
     "fit_daca",
+    "fit_dirichlet",
+    "fit_group_temperature",
+    "fit_histogram_binning",
     "fit_isotonic",
     "fit_matched_mean",
     "fit_matrix_scaling",
@@ -53,5 +72,8 @@ __all__ = [
     "fit_named",
     "fit_platt",
     "fit_temperature",
+    "fit_top_label",
     "fit_vector_scaling",
+    "fit_venn_abers",
+    "fit_without_labels",
 ]

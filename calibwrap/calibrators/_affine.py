@@ -15,6 +15,33 @@ RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
+class Penalty:
+    """What is added to the mean cross-entropy of weights W and biases b, so that few rows cannot send them far.
+
+    `ridge` / 2 times the squared distance from the identity, `off_diagonal` times the mean square of W's entries off
+    the diagonal, and `intercept` times the mean square of b. The last two are the off-diagonal and intercept
+    regularisation of Kull et al., "Beyond temperature scaling: obtaining well-calibrated multiclass probabilities with
+    Dirichlet calibration", 2019.
+    """
+
+    ridge: float = RIDGE
+    off_diagonal: float = 0.0
+    intercept: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the strengths."""
+        for name in ("ridge", "off_diagonal", "intercept"):
+            checked_strength(name, getattr(self, name))
+
+    def weights(self, k: int, *, full: bool) -> Floats:
+        """Return twice the factor of each squared parameter (W, then b)."""
+        off = np.zeros((k, k)) if full else np.zeros(k)
+        if full and k > 1:
+            off += 2.0 * self.off_diagonal / (k * (k - 1)) * (1.0 - np.eye(k))
+        return np.asarray(np.concatenate([off.ravel(), np.full(k, 2.0 * self.intercept / k)]) + self.ridge)
+
+
+@dataclass(frozen=True)
 class Affine:
     """The optimum, and the mean cross-entropy in nats (without the ridge) before and after."""
 
@@ -31,13 +58,18 @@ class Affine:
         return np.where(logprobs > -np.inf, mapped + self.biases, -np.inf)
 
 
-def fit_affine(logprobs: Floats, targets: Floats, *, full: bool, ridge: float) -> Affine:
-    """Return weights (K, K) if `full`, else (K,), and biases (K,) of least mean cross-entropy plus ridge.
+def fit_affine(logprobs: Floats, targets: Floats, *, full: bool, ridge: float = RIDGE) -> Affine:
+    """Return the optimum of `fit_penalised` with a ridge alone."""
+    return fit_penalised(logprobs, targets, full=full, penalty=Penalty(ridge))
+
+
+def fit_penalised(logprobs: Floats, targets: Floats, *, full: bool, penalty: Penalty) -> Affine:
+    """Return weights (K, K) if `full`, else (K,), and biases (K,) of least mean cross-entropy plus penalty.
 
     `logprobs` (N, K) is -inf where there is no option; `targets` (N, K), whose rows sum to 1, is 0 there. A constant
     added to all biases (or one row added to all rows of W) changes no probability, so that the data alone leave these
     directions open, and separable data would send weights to infinity; a tiny ridge towards the identity settles both.
-    Starting at the identity, where the ridge is 0, the result is never worse than it.
+    Starting at the identity, where the penalty is 0, the result is never worse than it.
     """
     from scipy.optimize import minimize
 
@@ -48,10 +80,12 @@ def fit_affine(logprobs: Floats, targets: Floats, *, full: bool, ridge: float) -
     identity = np.concatenate([start.ravel(), np.zeros(k)])
     entropy_and_gradient = _cross_entropy(inputs, mask, targets, full)
 
+    strengths = penalty.weights(k, full=full)
+
     def penalised(parameters: Floats) -> tuple[float, Floats]:
         value, gradient = entropy_and_gradient(parameters)
         away = parameters - identity
-        return value + 0.5 * ridge * float(away @ away), gradient + ridge * away
+        return value + 0.5 * float(strengths @ (away * away)), gradient + strengths * away
 
     options = {"maxiter": 1000, "maxfun": 3000, "ftol": 1e-13, "gtol": 1e-8, "maxcor": 20}
     found = minimize(penalised, identity, jac=True, method="L-BFGS-B", options=options)
@@ -108,9 +142,18 @@ def checked_ridge(ridge: float) -> float:
     Raises:
         InputError: not a finite number of at least 0.
     """
-    if not 0.0 <= ridge < float("inf"):
-        raise InputError(f"'ridge' must be a finite number of at least 0. Got {ridge!r}.")
-    return float(ridge)
+    return checked_strength("ridge", ridge)
+
+
+def checked_strength(name: str, value: float) -> float:
+    """Return the strength of a penalty.
+
+    Raises:
+        InputError: not a finite number of at least 0.
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0.0 <= value < float("inf"):
+        raise InputError(f"'{name}' must be a finite number of at least 0. Got {value!r}.")
+    return float(value)
 
 
 def checked_parameters(who: str, name: str, values: ArrayLike, shape: tuple[int, ...] | None) -> Floats:

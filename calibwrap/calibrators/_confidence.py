@@ -24,6 +24,11 @@ class ConfidenceCalibrator(Calibrator):
     level: Level = "confidence"
     keeps_argmax = True
 
+    @property
+    def is_one_way(self) -> bool:
+        """Whether the map never falls, or never rises: bounds of a confidence then map to bounds."""
+        return True
+
     @abstractmethod
     def mapped(self, confidence: Floats) -> Floats:
         """Return probabilities of the shape of `confidence`, whose values are finite and in [0, 1]."""

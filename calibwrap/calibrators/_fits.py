@@ -3,24 +3,34 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
+from calibwrap.calibrators._confidence_fits import CONFIDENCE_MAPS
 from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
 from calibwrap.calibrators.batch import fit_batch
+from calibwrap.calibrators.beta import Beta
 from calibwrap.calibrators.catto_head import CattoHead
 from calibwrap.calibrators.chain import Chain
+from calibwrap.calibrators.class_wise import ClassWise, fit_class_wise
 from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
+from calibwrap.calibrators.dirichlet import fit_dirichlet
+from calibwrap.calibrators.group_temperature import GroupTemperature, fit_group_temperature
+from calibwrap.calibrators.histogram_binning import HistogramBinning
 from calibwrap.calibrators.identity import Identity
-from calibwrap.calibrators.isotonic import Isotonic, fit_isotonic
+from calibwrap.calibrators.isotonic import Isotonic
 from calibwrap.calibrators.matrix_scaling import MatrixScaling, fit_matrix_scaling
-from calibwrap.calibrators.platt import Platt, fit_platt
+from calibwrap.calibrators.platt import Platt
 from calibwrap.calibrators.soft_labels import fit_matched_mean
 from calibwrap.calibrators.temperature import Temperature, fit_temperature
+from calibwrap.calibrators.top_label import TopLabel, fit_top_label
 from calibwrap.calibrators.vector_scaling import VectorScaling, fit_vector_scaling
+from calibwrap.calibrators.venn_abers import VennAbers
+from calibwrap.calibrators.without_labels import fit_without_labels
 from calibwrap.errors import InputError, SavedFileError
 from calibwrap.scores import OptionScores
 
@@ -72,23 +82,46 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
             FitSpec("auto", fit_auto, needs_answers=True),
             FitSpec("batch", fit_batch),
             FitSpec("daca", fit_daca, needs_reference=True, resamples=True),
+            FitSpec("dirichlet", fit_dirichlet, needs_answers=True),
+            FitSpec("group-temperature", fit_group_temperature, needs_answers=True),
             FitSpec("matched-mean", fit_matched_mean, needs_reference=True, resamples=True),
             FitSpec("matrix", fit_matrix_scaling, needs_answers=True),
             FitSpec("naive-kl", fit_naive_kl, needs_reference=True, resamples=True),
             FitSpec("temperature", fit_temperature, needs_answers=True),
             FitSpec("vector", fit_vector_scaling, needs_answers=True),
+            *(FitSpec(f"top-label:{name}", partial(fit_top_label, method=name), True) for name in CONFIDENCE_MAPS),
+            *(FitSpec(f"soft:{name}", partial(fit_without_labels, method=name), False, True) for name in CONFIDENCE_MAPS),
+            *(FitSpec(f"class-wise:{name}", partial(fit_class_wise, method=name), True) for name in CONFIDENCE_MAPS),
         )
     }
 )
 """Every fit by name."""
 
 CONFIDENCE_FITS: Mapping[str, Callable[..., Calibrator]] = MappingProxyType(
-    {"auto-confidence": fit_auto_confidence, "isotonic": fit_isotonic, "platt": fit_platt}
+    {"auto-confidence": fit_auto_confidence, **CONFIDENCE_MAPS}
 )
 """Every fit of one confidence by name: each takes (N,) confidences and (N,) how right the answers were."""
 
 KINDS: Mapping[str, type[Calibrator]] = MappingProxyType(
-    {one.kind: one for one in (CattoHead, Chain, Identity, Isotonic, MatrixScaling, Platt, Temperature, VectorScaling)}
+    {
+        one.kind: one
+        for one in (
+            Beta,
+            CattoHead,
+            Chain,
+            ClassWise,
+            GroupTemperature,
+            HistogramBinning,
+            Identity,
+            Isotonic,
+            MatrixScaling,
+            Platt,
+            Temperature,
+            TopLabel,
+            VectorScaling,
+            VennAbers,
+        )
+    }
 )
 """Every calibrator of this package by its `kind`, the name in saved files."""
 
@@ -106,7 +139,8 @@ def fit_named(method: str) -> FitSpec:
     True
     """
     if method in CONFIDENCE_FITS:
-        raise InputError(f"Method {method!r} fits one confidence, not options: use fit_answers, or fit_{method}.")
+        inside = f"'top-label:{method}' on options, or " if method in CONFIDENCE_MAPS else ""
+        raise InputError(f"Method {method!r} fits one confidence, not options: use {inside}fit_answers.")
     if method not in FITS:
         raise InputError(_unknown("method", method, FITS))
     return FITS[method]

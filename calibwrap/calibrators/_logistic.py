@@ -1,11 +1,12 @@
-"""The one solver for a line through log-odds: soft or hard targets, convex, damped Newton in float64.
+"""The one solver for a logistic regression on few features: soft or hard targets, convex, damped Newton in float64.
 
-For positions x, targets y in [0, 1] and parameters (a, b) the mean cross-entropy is
+For features x (d,), targets y in [0, 1] and coefficients w the mean cross-entropy is
 
-    f(a, b) = mean_n [ log(1 + exp(u_n)) - y_n u_n ],   u_n = a x_n + b
+    f(w) = mean_n [ log(1 + exp(u_n)) - y_n u_n ],   u_n = w'x_n
 
-with gradient mean[(s(u) - y)(x, 1)] and Hessian mean[s(u)(1 - s(u))(x, 1)(x, 1)'], s the logistic function. Newton's
-step is halved until f falls, so that it can never end above its start. This file knows nothing of reports or warnings.
+with gradient mean[(s(u) - y) x] and Hessian mean[s(u)(1 - s(u)) x x'], s the logistic function. A line through
+log-odds has the features (log-odds, 1). Newton's step is halved until f falls, so that it can never end above its
+start. This file knows nothing of reports or warnings.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from calibwrap.scores import Floats
 
 _MOST_STEPS = 200
 _MOST_HALVINGS = 60
+_LONGEST = 4.0  # change of a logit in the first step, then twice as much: a flat start makes Newton's far too long
 _CERTIFIED = 1e-9  # largest gradient at an optimum, per unit of position: f is then within about 1e-16 of its minimum
 
 
@@ -33,6 +35,20 @@ class Line:
     """Whether the gradient vanishes there."""
 
 
+@dataclass(frozen=True)
+class Minimum:
+    """Where the mean cross-entropy of d features is least."""
+
+    at: Floats
+    """(d,) coefficients."""
+    value: float
+    """Mean cross-entropy in nats there."""
+    gradient: Floats
+    """(d,) its gradient there, which vanishes where coefficients are free."""
+    converged: bool
+    """Whether it does."""
+
+
 def fit_line(positions: Floats, targets: Floats, *, slope_is_free: bool = True) -> Line:
     """Return the line of least mean cross-entropy, slope 1 unless it is free; the optimum must be finite.
 
@@ -42,30 +58,45 @@ def fit_line(positions: Floats, targets: Floats, *, slope_is_free: bool = True) 
     """
     scale = float(np.abs(positions).max()) or 1.0
     inputs = np.stack([positions / scale, np.ones_like(positions)], axis=1)  # (N, 2), entries within [-1, 1]
-    free = [0, 1] if slope_is_free else [1]
-    at = np.array([scale, 0.0])
-    value = before = _value(inputs, targets, at)
-    for _ in range(_MOST_STEPS):
+    start = np.array([scale, 0.0])
+    found = minimum(inputs, targets, start, [0, 1] if slope_is_free else [1])
+    before = mean_loss(inputs, targets, start)
+    return Line(float(found.at[0] / scale), float(found.at[1]), before, found.value, found.converged)
+
+
+def minimum(inputs: Floats, targets: Floats, start: Floats, free: list[int]) -> Minimum:
+    """Return the least mean cross-entropy over the `free` coefficients; the others stay at `start` (d,).
+
+    `inputs` (N, d) should lie within [-1, 1], and the optimum must be finite. The result is never above the start.
+
+    >>> found = minimum(np.ones((4, 1)), np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(1), [0])  # odds 1 : 3
+    >>> round(float(found.at[0]), 6), round(found.value, 6), found.converged
+    (-1.098612, 0.562335, True)
+    """
+    at, value = start, mean_loss(inputs, targets, start)
+    for number in range(_MOST_STEPS):
         gradient, curvature = _derivatives(inputs, targets, at)
         if np.abs(gradient[free]).max() < _CERTIFIED:
-            return Line(float(at[0] / scale), float(at[1]), before, value, True)
-        step = np.zeros(2)
+            return Minimum(at, value, gradient, True)
+        step = np.zeros(len(at))
         step[free] = _solved(curvature[np.ix_(free, free)], gradient[free])
+        step /= max(1.0, float(np.abs(inputs @ step).max()) / (_LONGEST * 2.0 ** min(number, 60)))
         following = _halved(inputs, targets, at, value, step)
         if following is None:
             break
         at, value = following
-    steepest = float(np.abs(_derivatives(inputs, targets, at)[0][free]).max())
-    return Line(float(at[0] / scale), float(at[1]), before, value, steepest < 100.0 * _CERTIFIED)
+    gradient = _derivatives(inputs, targets, at)[0]
+    return Minimum(at, value, gradient, float(np.abs(gradient[free]).max()) < 100.0 * _CERTIFIED)
 
 
-def _value(inputs: Floats, targets: Floats, at: Floats) -> float:
+def mean_loss(inputs: Floats, targets: Floats, at: Floats) -> float:
+    """Return the mean cross-entropy in nats at coefficients `at` (d,)."""
     logits = inputs @ at
     return float((np.logaddexp(0.0, logits) - targets * logits).mean())
 
 
 def _derivatives(inputs: Floats, targets: Floats, at: Floats) -> tuple[Floats, Floats]:
-    """Return the gradient (2,) and the Hessian (2, 2)."""
+    """Return the gradient (d,) and the Hessian (d, d)."""
     logits = inputs @ at
     probabilities = np.exp(-np.logaddexp(0.0, -logits))
     weights = probabilities * np.exp(-np.logaddexp(0.0, logits))
@@ -82,7 +113,7 @@ def _solved(curvature: Floats, gradient: Floats) -> Floats:
 def _halved(inputs: Floats, targets: Floats, at: Floats, value: float, step: Floats) -> tuple[Floats, float] | None:
     """Return the first of `at - step`, `at - step / 2`, ... that is no worse, and its value; None where none is."""
     for _ in range(_MOST_HALVINGS):
-        following = _value(inputs, targets, at - step)
+        following = mean_loss(inputs, targets, at - step)
         if following < value:
             return at - step, following
         step = step / 2.0

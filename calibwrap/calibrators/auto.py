@@ -49,18 +49,32 @@ OPTION_ENTRANTS = (
     Entrant("temperature", lambda k: 1),
     Entrant("vector", lambda k: 10 * 2 * k),
     Entrant("matrix", lambda k: 10 * (k * k + k)),
+    Entrant("dirichlet", lambda k: 5 * (k * k + k)),
+    Entrant("top-label:platt", lambda k: 20),
+    Entrant("top-label:beta", lambda k: 30),
+    Entrant("top-label:isotonic", lambda k: 500),
 )
 """What `fit_auto` tries, the baseline first."""
 
 CONFIDENCE_ENTRANTS = (
     Entrant("platt", lambda k: 1),
+    Entrant("beta", lambda k: 30),
     Entrant("isotonic", lambda k: 500),
+    Entrant("venn-abers", lambda k: 200),
 )
 """What `fit_auto_confidence` tries, the baseline first."""
 
 LEFT_OUT: Mapping[str, str] = {
     "auto": "it is the choice itself",
     "auto-confidence": "it is the choice itself",
+    "group-temperature": "it needs the group of each row",
+    "histogram": "a coarser map than isotonic's",
+    "top-label:histogram": "a coarser map than isotonic's",
+    "top-label:venn-abers": "on options, isotonic stands for both",
+    **{
+        f"class-wise:{name}": "labels may not mean the same in every question"
+        for name in ("beta", "histogram", "isotonic", "platt", "venn-abers")
+    },
 }
 """Fits with labels, and fits of one confidence, that are never tried, and why."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators._affine import RIDGE, checked_parameters, checked_ridge
+from calibwrap.calibrators._affine import RIDGE, Penalty, checked_parameters
 from calibwrap.calibrators._labelled import fit_affine_to_answers
 from calibwrap.errors import InputError
 from calibwrap.provenance import FitReport
@@ -72,7 +72,12 @@ class MatrixScaling(Calibrator):
 
 
 def fit_matrix_scaling(
-    logprobs: OptionScores | ArrayLike, answers: ArrayLike, *, ridge: float = RIDGE
+    logprobs: OptionScores | ArrayLike,
+    answers: ArrayLike,
+    *,
+    ridge: float = RIDGE,
+    off_diagonal: float = 0.0,
+    intercept: float = 0.0,
 ) -> MatrixScaling:
     """Return the weights and biases of greatest likelihood of the right `answers`.
 
@@ -82,6 +87,8 @@ def fit_matrix_scaling(
         answers: (N,) index of each row's right option.
         ridge: Weight of half the squared distance from the identity; it settles the directions that the data leave open
             and keeps separable data finite.
+        off_diagonal: Weight of the mean square of the weights off the diagonal: with more of it, vector scaling.
+        intercept: Weight of the mean square of the biases. `fit_dirichlet` chooses both by cross-validation.
 
     Raises:
         InputError: wrong shapes, NaN, a row with fewer than K options, or an answer out of range.
@@ -92,5 +99,5 @@ def fit_matrix_scaling(
     >>> np.exp(fitted(np.zeros((1, 2)))).round(3).tolist()
     [[0.75, 0.25]]
     """
-    found, report = fit_affine_to_answers(logprobs, answers, full=True, ridge=checked_ridge(ridge))
+    found, report = fit_affine_to_answers(logprobs, answers, full=True, penalty=Penalty(ridge, off_diagonal, intercept))
     return MatrixScaling(found.weights, found.biases, report=report)

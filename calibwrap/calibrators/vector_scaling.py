@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators._affine import RIDGE, checked_parameters, checked_ridge
+from calibwrap.calibrators._affine import RIDGE, Penalty, checked_parameters
 from calibwrap.calibrators._labelled import fit_affine_to_answers
 from calibwrap.errors import InputError
 from calibwrap.provenance import FitReport
@@ -70,7 +70,7 @@ class VectorScaling(Calibrator):
 
 
 def fit_vector_scaling(
-    logprobs: OptionScores | ArrayLike, answers: ArrayLike, *, ridge: float = RIDGE
+    logprobs: OptionScores | ArrayLike, answers: ArrayLike, *, ridge: float = RIDGE, intercept: float = 0.0
 ) -> VectorScaling:
     """Return the weights and biases of greatest likelihood of the right `answers`.
 
@@ -80,6 +80,7 @@ def fit_vector_scaling(
         answers: (N,) index of each row's right option.
         ridge: Weight of half the squared distance from the identity; it settles the one direction that the data leave
             open (a constant added to all biases) and keeps separable data finite.
+        intercept: Weight of the mean square of the biases: with more of it, none.
 
     Raises:
         InputError: wrong shapes, NaN, or an answer that is no index of an existing option.
@@ -90,5 +91,5 @@ def fit_vector_scaling(
     >>> np.exp(fitted(np.zeros((1, 2)))).round(3).tolist()
     [[0.75, 0.25]]
     """
-    found, report = fit_affine_to_answers(logprobs, answers, full=False, ridge=checked_ridge(ridge))
+    found, report = fit_affine_to_answers(logprobs, answers, full=False, penalty=Penalty(ridge, intercept=intercept))
     return VectorScaling(found.weights, found.biases, report=report)

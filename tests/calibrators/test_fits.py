@@ -10,13 +10,16 @@ from calibwrap.errors import InputError, SavedFileError
 
 POST, PRE = np.random.default_rng(0).normal(size=(2, 60, 3)) * 0.1 + np.eye(3)[np.arange(60) % 3] * [[[4.0]], [[2.0]]]
 ANSWERS = np.where(np.arange(60) % 5, np.arange(60) % 3, 0)
+WANTED = {"group-temperature": {"groups": ["a", "b", "c"] * 20}}
+"""What a fit cannot do without beside scores and answers."""
 
 
+@pytest.mark.filterwarnings("ignore::calibwrap.errors.CalibrationWarning")  # sure choices are the worse ones there
 @pytest.mark.parametrize("name", FITS)
 def test_every_fit_runs_by_name_and_says_what_it_needs(name):
     spec = fit_named(name)
     assert not (spec.needs_answers and spec.needs_reference)
-    calibrator = spec(POST, answers=ANSWERS, reference=PRE)
+    calibrator = spec(POST, answers=ANSWERS, reference=PRE, **WANTED.get(name, {}))
     assert calibrator.report.method == name or calibrator.report.candidates  # the choice names its winner
     if not spec.needs_answers and not spec.needs_reference:
         return

@@ -14,25 +14,40 @@ from typing import Any
 import numpy as np
 
 from calibwrap.calibrators import (
+    Beta,
     CattoHead,
+    ClassWise,
+    GroupTemperature,
+    HistogramBinning,
     Identity,
     Isotonic,
     MatrixScaling,
     Platt,
     Temperature,
+    TopLabel,
     VectorScaling,
+    VennAbers,
     chain,
     fit_auto,
     fit_auto_confidence,
+    fit_beta,
+    fit_class_wise,
     fit_daca,
+    fit_dirichlet,
+    fit_group_temperature,
+    fit_histogram_binning,
     fit_isotonic,
     fit_matched_mean,
     fit_matrix_scaling,
     fit_naive_kl,
     fit_platt,
     fit_temperature,
+    fit_top_label,
     fit_vector_scaling,
+    fit_venn_abers,
+    fit_without_labels,
 )
+from calibwrap.calibrators._confidence_fits import CONFIDENCE_MAPS
 from calibwrap.capabilities import Provides
 from calibwrap.decoders import (
     BestOfN,
@@ -140,6 +155,8 @@ def catto_head(level):
     return CattoHead(np.full(7, 0.5), np.ones(7), first, np.zeros(2), last, 0.3, top=3, level=level)
 
 
+FALLS = {"exempt": {"check_confidence_goes_one_way": "bins that are not pooled may fall: `is_one_way` says so"}}
+
 CALIBRATORS = [
     Entry("identity", Identity),
     Entry("identity-token", lambda: Identity(level="token")),
@@ -156,8 +173,38 @@ CALIBRATORS = [
     Entry("platt-falling", lambda: Platt(-0.5, 0.3, clip=0.01)),
     Entry("isotonic", lambda: Isotonic([0.2, 0.5, 0.9], [0.1, 0.4, 0.7])),
     Entry("isotonic-one-knot", lambda: Isotonic([0.5], [0.25])),
+    Entry("beta", lambda: Beta(0.7, 0.4, -0.3)),
+    Entry("beta-one-end", lambda: Beta(0.0, 1.4, -0.3, clip=0.01)),
+    Entry("histogram-binning", lambda: HistogramBinning([0.0, 0.3, 0.6, 1.0], [0.2, 0.2, 0.7])),
+    Entry("histogram-binning-as-it-falls", lambda: HistogramBinning([0.0, 0.3, 0.6, 1.0], [0.4, 0.2, 0.7]), FALLS),
+    Entry("venn-abers", lambda: VennAbers([0.3, 0.6], [0.0, 0.4, 0.7], [0.2], [0.5, 1.0])),
+    Entry("group-temperature", lambda: GroupTemperature(1.7, ("law",), (0.6,))),
+    Entry("top-label", lambda: TopLabel(Beta(0.7, 0.4, -0.3))),
+    Entry("top-label-binned", lambda: TopLabel(HistogramBinning([0.0, 0.3, 0.6, 1.0], [0.1, 0.2, 0.7]))),
+    Entry("top-label-free", lambda: TopLabel(Platt(0.5, -0.9), keeps_choice=False)),
+    Entry("class-wise", lambda: ClassWise((Platt(0.5, -0.3), Isotonic([0.2, 0.9], [0.0, 0.7])) * 2)),
     Entry("chain-of-confidences", lambda: chain(Platt(0.5, -0.3), Isotonic([0.2, 0.9], [0.1, 0.7]))),
 ]
+
+
+BINNED = {
+    "check_fit_recovers_the_temperature": "ten values are a rough map",
+    "check_fit_never_worsens": "it asks for more rows than the eight of this check",
+}
+
+
+def binned_exempt(method):
+    return BINNED if method == "histogram" else {}
+
+
+def top_label_exempt(method):
+    return binned_exempt(method) | {"check_fit_recovers_the_temperature": "all but the first keep their proportions"}
+
+
+def in_one_group(logprobs, answers):
+    """The temperatures of groups on rows that are all of one: the checks know of no groups."""
+    return fit_group_temperature(logprobs, answers, groups=["all"] * len(np.asarray(answers)))
+
 
 FITS = [
     Entry("auto", lambda: fit_auto),
@@ -169,10 +216,26 @@ FITS = [
     Entry("daca-matrix", lambda: partial(fit_daca, calibrator="matrix"), {"second": "reference"}),
     Entry("matched-mean", lambda: fit_matched_mean, {"second": "reference"}),
     Entry("naive-kl", lambda: fit_naive_kl, {"second": "reference"}),
+    Entry("soft-platt", lambda: partial(fit_without_labels, method="platt"), {"second": "reference"}),
+    Entry("soft-isotonic", lambda: partial(fit_without_labels, method="isotonic"), {"second": "reference"}),
+    Entry("dirichlet", lambda: fit_dirichlet),
+    Entry("group-temperature", lambda: in_one_group),
+    *(
+        Entry(f"top-label-{one}", lambda one=one: partial(fit_top_label, method=one), {"exempt": top_label_exempt(one)})
+        for one in CONFIDENCE_MAPS
+    ),
+    *(
+        Entry(f"class-wise-{one}", lambda one=one: partial(fit_class_wise, method=one), {"exempt": binned_exempt(one)})
+        for one in CONFIDENCE_MAPS
+    ),
 ]
 
 CONFIDENCE_FITS = [
     Entry("auto-confidence", lambda: fit_auto_confidence),
+    Entry("beta", lambda: fit_beta),
+    Entry("histogram-binning", lambda: fit_histogram_binning),
+    Entry("histogram-binning-as-it-falls", lambda: partial(fit_histogram_binning, n_bins=15, monotone=False)),
+    Entry("venn-abers", lambda: fit_venn_abers),
     Entry("platt", lambda: fit_platt),
     Entry("platt-smoothed", lambda: partial(fit_platt, smoothing=True)),
     Entry("isotonic", lambda: fit_isotonic),

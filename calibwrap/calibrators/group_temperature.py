@@ -1,0 +1,214 @@
+"""A temperature for each group of questions, drawn towards the one of all: for many groups of few rows each.
+
+The between-group variance is that of DerSimonian, Laird, "Meta-analysis in clinical trials", 1986; drawing estimates
+towards their common mean by it is empirical Bayes: Efron, Morris, "Data analysis using Stein's estimator and its
+generalizations", 1975.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from calibwrap.base import Calibrator
+from calibwrap.calibrators._inputs import checked_answers, checked_bounds, fit_rows, labelled_rows, today
+from calibwrap.calibrators._newton import ABSENT, gaps_of, solve
+from calibwrap.calibrators._shrinkage import Group, between_groups, posterior_mode, split
+from calibwrap.calibrators._truncated import tempered_bounds
+from calibwrap.calibrators.temperature import Temperature, settle
+from calibwrap.errors import InputError
+from calibwrap.provenance import FitReport
+from calibwrap.scores import Floats, OptionScores, TokenScores, checked_logits, log_softmax
+
+
+@dataclass(frozen=True)
+class GroupTemperature(Calibrator):
+    """Divides log-probabilities by the temperature of their group, by `value` where the group is not known.
+
+    Scores do not say which group their questions are of, so the call does: `calibrator(scores, groups=[...])`. Without
+    `groups` every row counts as one of no known group. `of(group)` is the plain `Temperature` of one group, for a model
+    that answers questions of that group alone.
+
+    Raises:
+        InputError: a temperature is not a finite number above 0, or `groups` are not different texts, one a value.
+
+    >>> by_subject = GroupTemperature(value=1.0, groups=("law", "maths"), values=(2.0, 0.5))
+    >>> rows = np.log([[0.8, 0.2]] * 3)
+    >>> np.exp(by_subject(rows, groups=["law", "maths", "art"])).round(4).tolist()
+    [[0.6667, 0.3333], [0.9412, 0.0588], [0.8, 0.2]]
+    """
+
+    kind: ClassVar[str] = "group-temperature"
+    keeps_argmax: ClassVar[bool] = True
+    value: float
+    """Temperature of all groups together, finite and above 0."""
+    groups: tuple[str, ...]
+    """Names of the groups."""
+    values: tuple[float, ...]
+    """Temperature of each."""
+    report: FitReport | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        object.__setattr__(self, "value", Temperature(self.value).value)
+        object.__setattr__(self, "values", tuple(Temperature(value).value for value in self.values))
+        names = tuple(self.groups)
+        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise InputError(f"'groups' of GroupTemperature must be texts, each once. Got {names!r}.")
+        if len(names) != len(self.values):
+            raise InputError(
+                f"'groups' and 'values' of GroupTemperature must be as many. Got {len(names)} and {len(self.values)}."
+            )
+        object.__setattr__(self, "groups", names)
+
+    def of(self, group: str) -> Temperature:
+        """Return the temperature of one group as a calibrator of its own; that of all for a group that is not known."""
+        return Temperature(dict(zip(self.groups, self.values, strict=True)).get(group, self.value), report=self.report)
+
+    def __call__(self, scores: Any, groups: Sequence[str] | None = None) -> Any:
+        """Return calibrated scores of the same kind and shape; still log-normalised, bounds carried through.
+
+        Args:
+            scores: as for every calibrator of options.
+            groups: (N,) name of each row's group; None: none is known.
+
+        Raises:
+            InputError: NaN inside, a wrong shape, or not one group a row.
+        """
+        if groups is None:
+            return super().__call__(scores)
+        if isinstance(scores, TokenScores):
+            raise InputError("'groups' are those of questions, and scores of tokens came: use of(group) on them.")
+        is_record = isinstance(scores, OptionScores)
+        logprobs = scores.logprobs if is_record else log_softmax(checked_logits("scores", scores)[0])
+        temperatures = self._of_rows(groups, len(logprobs))
+        mapped = log_softmax(_divided(logprobs, temperatures[:, None]))
+        if not is_record:
+            return mapped
+        lower, upper = np.exp(mapped), np.exp(mapped)
+        if not scores.is_exact:
+            for value in np.unique(temperatures):
+                rows = np.flatnonzero(temperatures == value)
+                lower[rows], upper[rows] = tempered_bounds(scores.take(rows), float(value))
+        return replace(scores, logprobs=mapped, lower=lower, upper=upper)
+
+    def logits(self, logprobs: Floats) -> Floats:
+        """Return `logprobs / value`, shifted so that each row's largest is 0."""
+        return _divided(logprobs, np.asarray(self.value))
+
+    def bounds(self, scores: OptionScores) -> tuple[Floats, Floats]:
+        """Return lower and upper bounds (N, K) at the temperature of all groups."""
+        return tempered_bounds(scores, self.value)
+
+    def _of_rows(self, groups: Sequence[str], n: int) -> Floats:
+        known = dict(zip(self.groups, self.values, strict=True))
+        return np.array([known.get(name, self.value) for name in checked_groups(groups, n)])
+
+
+def fit_group_temperature(
+    logprobs: OptionScores | ArrayLike,
+    answers: ArrayLike,
+    *,
+    groups: Sequence[str] | None = None,
+    bounds: tuple[float, float] = (0.01, 100.0),
+) -> GroupTemperature:
+    """Return one temperature a group, each drawn towards the one of all as its rows say too little.
+
+    Args:
+        logprobs: (N, K) log-probabilities or logits (both give the same), -inf where there is no option; or
+            `OptionScores`, of which truncated rows are used when their first choice is certain.
+        answers: (N,) index of each row's right option.
+        groups: (N,) name of each row's group, such as its subject.
+        bounds: lowest and highest temperature to consider.
+
+    At the temperature T of all rows, let s_g be the slope of group g's log-likelihood in log T, I_g its curvature, and
+    c the mean squared slope of a row over its mean curvature, 1 where a temperature describes the model. With G groups
+
+        variance = max(0, [sum s_g^2 / I_g - c (G - 1)] / [sum I_g - sum I_g^2 / sum I_g])
+
+    is how far groups differ in log T beyond what their few rows make them. Each group's temperature is then the one of
+    greatest posterior under a normal prior of that variance around T: close to T + weight (own - T) in logarithms, with
+    weight = I_g / (I_g + c / variance). Where groups differ no more than chance makes them, all have T. The report's
+    notes give the spread and each group's rows.
+
+    Raises:
+        InputError: wrong shapes, NaN, no groups, or an answer that is no index of an existing option.
+        FitError: truncation leaves no row to fit.
+
+    >>> law, maths = [0, 0, 0, 1] * 20, [0, 0, 0, 0, 0, 0, 0, 1] * 10  # 3 of 4 right, and 7 of 8, at the same logits
+    >>> fitted = fit_group_temperature([[4.0, 0.0]] * 160, law + maths, groups=["law"] * 80 + ["maths"] * 80)
+    >>> round(fitted.value, 2), [round(value, 2) for value in fitted.values]  # alone they would have 3.64 and 2.06
+    (2.73, [3.34, 2.18])
+    """
+    interval = checked_bounds(bounds)
+    rows = fit_rows("logprobs", logprobs)
+    gaps = gaps_of("logprobs", rows.logits)
+    right = checked_answers(answers, gaps.shape[1], gaps.shape[0])
+    names = checked_groups(groups, len(right))
+    targets = gaps[right, np.arange(len(right))]
+    used, notes = labelled_rows(rows, right, targets > ABSENT)
+    gaps, targets = np.compress(used, gaps, axis=1), targets[used]
+    solution = solve(gaps, targets, interval)
+    common, more = settle(solution, interval)
+    parts = split(np.asarray(names)[used], gaps, targets)
+    theta = -math.log(common)
+    spread, dispersion = between_groups(list(parts.values()), theta)
+    modes = {name: posterior_mode(part, theta, spread, dispersion) for name, part in parts.items()}
+    found = {name: min(max(math.exp(-mode), interval[0]), interval[1]) for name, mode in modes.items()}
+    loss = sum(part.loss(-math.log(found[name])) for name, part in parts.items())
+    return GroupTemperature(
+        common,
+        tuple(found),
+        tuple(found.values()),
+        report=FitReport(
+            method="group-temperature",
+            rows=len(used),
+            rows_used=len(targets),
+            objective_before=solution.before,
+            objective_after=loss / len(targets),
+            at_bound=solution.at_bound,
+            converged=solution.converged,
+            notes=(*notes, *more, *_notes(parts, spread)),
+            readout=rows.readout,
+            date=today(),
+        ),
+    )
+
+
+def checked_groups(groups: Sequence[str] | None, n: int) -> list[str]:
+    """Return the (N,) names of the rows' groups.
+
+    Raises:
+        InputError: not one text a row.
+
+    >>> checked_groups(["law", "maths"], 2)
+    ['law', 'maths']
+    """
+    wanted = f"'groups' must be {n} texts, the name of each row's group."
+    if groups is None or isinstance(groups, str):
+        raise InputError(f"{wanted} Got {groups!r}.")
+    names = list(groups)
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong or len(names) != n:
+        raise InputError(f"{wanted} Got {repr(wrong[0]) if wrong else f'{len(names)} of them'}.")
+    return [str(name) for name in names]
+
+
+def _divided(logprobs: Floats, temperatures: Floats) -> Floats:
+    """Return `logprobs` less each row's largest, over its temperature: no tiny one can overflow it."""
+    with np.errstate(over="ignore"):
+        return np.asarray((logprobs - np.max(logprobs, axis=-1, keepdims=True)) / temperatures)
+
+
+def _notes(parts: Mapping[str, Group], spread: float) -> tuple[str, ...]:
+    """Return how far groups differ, and how many rows each has."""
+    rows = ", ".join(f"{name} {len(part.targets)}" for name, part in parts.items())
+    differ = (
+        f"The {len(parts)} groups' log T has a standard deviation of {math.sqrt(spread):.3f} beyond chance."
+        if spread > 0.0
+        else f"The {len(parts)} groups differ no more than chance makes them: all have the common temperature."
+    )
+    return differ, f"Rows of each group: {rows}."
