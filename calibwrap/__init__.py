@@ -10,27 +10,42 @@ from typing import TYPE_CHECKING, Any
 
 from calibwrap import errors
 from calibwrap.answer_stream import AnswerStream
+from calibwrap.answers_without_labels import fit_answers_without_labels
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
 from calibwrap.calibrators import (
+    Beta,
     CattoHead,
+    ClassWise,
+    GroupTemperature,
+    HistogramBinning,
     Identity,
     Isotonic,
     MatrixScaling,
     Platt,
     Temperature,
+    TopLabel,
     VectorScaling,
+    VennAbers,
     chain,
     fit_auto,
     fit_auto_confidence,
     fit_batch,
+    fit_beta,
+    fit_class_wise,
     fit_daca,
+    fit_dirichlet,
+    fit_group_temperature,
+    fit_histogram_binning,
     fit_isotonic,
     fit_matched_mean,
     fit_matrix_scaling,
     fit_naive_kl,
     fit_platt,
     fit_temperature,
+    fit_top_label,
     fit_vector_scaling,
+    fit_venn_abers,
+    fit_without_labels,
 )
 from calibwrap.capabilities import Needs, Provides
 from calibwrap.decoders import (
@@ -48,7 +63,7 @@ from calibwrap.decoders import (
 )
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Chat, FreeQuestion, Question, Template
-from calibwrap.readouts import Continuation, Decision, Label
+from calibwrap.readouts import Contextual, Continuation, Decision, Label, Permuted
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores
 from calibwrap.streaming import StreamedToken
@@ -81,15 +96,18 @@ __all__ = [
     "AnswerSet",
     "AnswerStream",
     "BestOfN",
+    "Beta",
     "CalibratedLM",
     "CalibrationMonitor",
     "Calibrator",
     "CattoHead",
     "Chat",
+    "ClassWise",
     "Completion",
     "ConfidenceAtK",
     "ConfidenceWeightedVote",
     "ConformalSets",
+    "Contextual",
     "Continuation",
     "Decision",
     "Decoder",
@@ -98,8 +116,10 @@ __all__ = [
     "FreeQuestion",
     "FreeText",
     "Greedy",
+    "GroupTemperature",
     "Guard",
     "GuardedLM",
+    "HistogramBinning",
     "Identity",
     "Isotonic",
     "Label",
@@ -109,6 +129,7 @@ __all__ = [
     "Needs",
     "OptionScores",
     "PTrue",
+    "Permuted",
     "Platt",
     "Provenance",
     "Provides",
@@ -123,14 +144,22 @@ __all__ = [
     "Temperature",
     "Template",
     "TokenScores",
+    "TopLabel",
     "VectorScaling",
+    "VennAbers",
     "chain",
     "errors",
+    "fit_answers_without_labels",
     "fit_auto",
     "fit_auto_confidence",
     "fit_batch",
+    "fit_beta",
+    "fit_class_wise",
     "fit_daca",
+    "fit_dirichlet",
+    "fit_group_temperature",
     "fit_guard",
+    "fit_histogram_binning",
     "fit_isotonic",
     "fit_matched_mean",
     "fit_matrix_scaling",
@@ -138,7 +167,10 @@ __all__ = [
     "fit_platt",
     "fit_sets",
     "fit_temperature",
+    "fit_top_label",
     "fit_vector_scaling",
+    "fit_venn_abers",
+    "fit_without_labels",
     "load",
     "load_decision",
     "load_questions",
