@@ -90,7 +90,10 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
             FitSpec("temperature", fit_temperature, needs_answers=True),
             FitSpec("vector", fit_vector_scaling, needs_answers=True),
             *(FitSpec(f"top-label:{name}", partial(fit_top_label, method=name), True) for name in CONFIDENCE_MAPS),
-            *(FitSpec(f"soft:{name}", partial(fit_without_labels, method=name), False, True) for name in CONFIDENCE_MAPS),
+            *(
+                FitSpec(f"soft:{name}", partial(fit_without_labels, method=name), needs_reference=True)
+                for name in CONFIDENCE_MAPS
+            ),
             *(FitSpec(f"class-wise:{name}", partial(fit_class_wise, method=name), True) for name in CONFIDENCE_MAPS),
         )
     }
