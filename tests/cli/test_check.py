@@ -77,10 +77,10 @@ class PaidToy(ToyAdapter):
 
 @pytest.fixture(autouse=True)
 def runtimes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wrap_module = sys.modules["calibwrap.wrap"]
+    opening = sys.modules["calibwrap.opening"]
     monkeypatch.setattr("calibwrap.testing.PaidToy", PaidToy, raising=False)
     own = {"toy": ("calibwrap.testing", "ToyAdapter"), "paid": ("calibwrap.testing", "PaidToy")}
-    monkeypatch.setattr(wrap_module, "_BUILT_IN", {**wrap_module._BUILT_IN, **own})
+    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, **own})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     cw.save_questions(QUESTIONS, tmp_path / "qs.jsonl")

@@ -22,9 +22,9 @@ LABEL = ("--readout", "label")
 @pytest.fixture(autouse=True)
 def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let specs begin with "toy:SEED", and run every test in a folder of its own."""
-    wrap_module = sys.modules["calibwrap.wrap"]
-    runtimes = {**wrap_module._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
-    monkeypatch.setattr(wrap_module, "_BUILT_IN", runtimes)
+    opening = sys.modules["calibwrap.opening"]
+    runtimes = {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
+    monkeypatch.setattr(opening, "_BUILT_IN", runtimes)
     monkeypatch.chdir(tmp_path)
     cw.save_questions(QUESTIONS, tmp_path / "qs.jsonl")
 

@@ -13,9 +13,9 @@ from calibwrap.testing import ToyModel, toy_questions
 
 @pytest.fixture(autouse=True)
 def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wrap_module = sys.modules["calibwrap.wrap"]
-    runtimes = {**wrap_module._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
-    monkeypatch.setattr(wrap_module, "_BUILT_IN", runtimes)
+    opening = sys.modules["calibwrap.opening"]
+    runtimes = {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
+    monkeypatch.setattr(opening, "_BUILT_IN", runtimes)
     monkeypatch.chdir(tmp_path)
     cw.save_questions(toy_questions(60, seed=2, model=ToyModel.random(seed=0)), tmp_path / "qs.jsonl")
 

@@ -25,8 +25,8 @@ SHORTLY = ("--max-tokens", "1")
 @pytest.fixture(autouse=True)
 def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let specs begin with "toy:SEED", and run in a folder with one file of each kind of question."""
-    wrap_module = sys.modules["calibwrap.wrap"]
-    monkeypatch.setattr(wrap_module, "_BUILT_IN", {**wrap_module._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")})
+    opening = sys.modules["calibwrap.opening"]
+    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")})
     monkeypatch.chdir(tmp_path)
     free = [
         {"id": f"q{n}", "prompt": f"What comes after {ENDS[n % 4]}", "answers": [ENDS[n % 3], "nothing"]}

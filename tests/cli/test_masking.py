@@ -29,10 +29,10 @@ class TalkativeToy(ToyAdapter):
 
 @pytest.fixture(autouse=True)
 def talkative_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wrap_module = sys.modules["calibwrap.wrap"]
+    opening = sys.modules["calibwrap.opening"]
     monkeypatch.setattr("calibwrap.testing.TalkativeToy", TalkativeToy, raising=False)
-    runtimes = {**wrap_module._BUILT_IN, "talkative": ("calibwrap.testing", "TalkativeToy")}
-    monkeypatch.setattr(wrap_module, "_BUILT_IN", runtimes)
+    runtimes = {**opening._BUILT_IN, "talkative": ("calibwrap.testing", "TalkativeToy")}
+    monkeypatch.setattr(opening, "_BUILT_IN", runtimes)
     monkeypatch.chdir(tmp_path)
     cw.save_questions(toy_questions(20, seed=2, model=ToyModel.random(seed=0)), "qs.jsonl")
 

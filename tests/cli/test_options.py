@@ -18,9 +18,9 @@ from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
 @pytest.fixture(autouse=True)
 def toy_runtimes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let specs begin with "toy:SEED" and "twin:SEED", and save a calibrator that was fitted by continuations."""
-    wrap_module = sys.modules["calibwrap.wrap"]
+    opening = sys.modules["calibwrap.opening"]
     toys = {name: ("calibwrap.testing", "ToyAdapter") for name in ("toy", "twin")}
-    monkeypatch.setattr(wrap_module, "_BUILT_IN", {**wrap_module._BUILT_IN, **toys})
+    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, **toys})
     monkeypatch.chdir(tmp_path)
     questions = toy_questions(40, seed=2, model=ToyModel.random(seed=0), template=CLOZE)
     cw.wrap(ToyAdapter()).fit(questions, readout="continuation").save(tmp_path / "cal.json")
