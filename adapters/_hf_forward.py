@@ -226,6 +226,18 @@ def forward_states(
     return (logits[rows, columns] if head.hidden is None else logits[0]), states
 
 
+def layer_states(engine: Engine, ids: Any, mask: Any, wanted: Sequence[tuple[int, int]], layers: Sequence[int]) -> Any:
+    """Return what each of L `layers` said at R wanted (row, column) positions of `ids`, (R, L, D); 0 is the embedding.
+
+    The last one is what the output head reads, after the final normalisation where the model has one.
+    """
+    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False, "output_hidden_states": True}
+    index = torch.tensor(wanted, dtype=torch.long, device=engine.device).reshape(-1, 2)
+    with head_rows(engine, index[:, 0], index[:, 1]):
+        found = engine.model(**inputs).hidden_states
+    return torch.stack([found[layer][index[:, 0], index[:, 1]] for layer in layers], dim=1)
+
+
 @dataclass(frozen=True)
 class Rows:
     """What is kept of R rows of logits for N chosen tokens."""

@@ -26,7 +26,7 @@ from calibwrap.capabilities import Provides, check_needs
 from calibwrap.errors import CapabilityError, InputError, ModelError, need
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Prompt
-from calibwrap.scores import TokenScores, log_softmax
+from calibwrap.scores import Floats, TokenScores, log_softmax
 
 
 class Transformers(Adapter):
@@ -170,6 +170,32 @@ class Transformers(Adapter):
                         scores if states is None else replace(scores, hidden=hf.to_numpy(states[row : row + 1]))
                     )
         return [found[index] for index in range(len(tokens))]
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers; layer 0 of `states` is what the first one reads, the last is what the head reads."""
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
+    def states(self, prompts: Sequence[Prompt], layers: Sequence[int]) -> Floats:
+        """Return the hidden states (N, L, D) at the last token of each of N prompts, after each of L layers.
+
+        Raises:
+            InputError: no such layer, or prompts that are not text.
+            PromptTooLong: a prompt does not fit; raised before any model call.
+        """
+        from calibwrap.adapters import _hf_forward as hf
+
+        engine, tokens, depth = self._open(), self._read_all(prompts, new=0), self.n_layers
+        if not layers or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= depth for n in layers):
+            raise InputError(f"'layers' must be numbers from 0 to {depth}, at least one. Got {list(layers)!r}.")
+        found: dict[int, Floats] = {}
+        with hf.inference(engine.model):
+            for part in hf.batches([len(own) for own in tokens], engine.batch_size):
+                batch = hf.pad_right([tokens[index] for index in part], engine.device)
+                last = [(row, len(tokens[index]) - 1) for row, index in enumerate(part)]
+                table = hf.to_numpy(hf.layer_states(engine, *batch, last, layers))
+                found |= {index: table[row] for row, index in enumerate(part)}
+        return np.stack([found[index] for index in range(len(tokens))])
 
     def score(
         self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]], top: int | None = 0

@@ -25,6 +25,7 @@ from calibwrap.calibrators.identity import Identity
 from calibwrap.calibrators.isotonic import Isotonic, fit_isotonic
 from calibwrap.calibrators.matrix_scaling import MatrixScaling, fit_matrix_scaling
 from calibwrap.calibrators.platt import Platt, fit_platt
+from calibwrap.calibrators.probe import Probe, fit_probe
 from calibwrap.calibrators.soft_labels import fit_matched_mean
 from calibwrap.calibrators.temperature import Temperature, fit_temperature
 from calibwrap.calibrators.top_label import TopLabel, fit_top_label
@@ -49,6 +50,7 @@ __all__ = [
     "Isotonic",
     "MatrixScaling",
     "Platt",
+    "Probe",
     "Temperature",
     "TopLabel",
     "VectorScaling",
@@ -71,6 +73,7 @@ __all__ = [
     "fit_naive_kl",
     "fit_named",
     "fit_platt",
+    "fit_probe",
     "fit_temperature",
     "fit_top_label",
     "fit_vector_scaling",

@@ -25,6 +25,7 @@ from calibwrap.calibrators.identity import Identity
 from calibwrap.calibrators.isotonic import Isotonic
 from calibwrap.calibrators.matrix_scaling import MatrixScaling, fit_matrix_scaling
 from calibwrap.calibrators.platt import Platt
+from calibwrap.calibrators.probe import Probe
 from calibwrap.calibrators.soft_labels import fit_matched_mean
 from calibwrap.calibrators.temperature import Temperature, fit_temperature
 from calibwrap.calibrators.top_label import TopLabel, fit_top_label
@@ -119,6 +120,7 @@ KINDS: Mapping[str, type[Calibrator]] = MappingProxyType(
             Isotonic,
             MatrixScaling,
             Platt,
+            Probe,
             Temperature,
             TopLabel,
             VectorScaling,
