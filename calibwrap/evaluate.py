@@ -24,10 +24,11 @@ from calibwrap.journal import Journal
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Question, answers_of, check_questions
 from calibwrap.readouts import find_readout, warn_of_little_mass
+from calibwrap.readouts.defaults import default_reference_readout
 from calibwrap.score_records import row_record, row_scores
 from calibwrap.scores import Bools, OptionScores, join
 from calibwrap.summary import Figure, figures
-from calibwrap.wrap import CalibratedLM, Progress, default_reference_readout
+from calibwrap.wrap import CalibratedLM, Progress
 
 RAW = "raw"
 """Name of the uncalibrated series in predictions and metrics."""

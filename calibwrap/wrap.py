@@ -17,12 +17,11 @@ from calibwrap.decoders.answering import check_decoder, check_template, fitted_o
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, exact_match, graded, references_of
 from calibwrap.freetext.fitting import fit_on_answers, free_prompts, free_template
-from calibwrap.opening import adapter_for, opened
-from calibwrap.opening import find_adapter as find_adapter
+from calibwrap.opening import adapter_for, find_adapter, opened
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
-from calibwrap.readouts import Continuation, find_readout, warn_of_little_mass
-from calibwrap.readouts.defaults import default_readout
+from calibwrap.readouts import find_readout, warn_of_little_mass
+from calibwrap.readouts.defaults import default_readout, default_reference_readout
 from calibwrap.scores import OptionScores, join
 
 if TYPE_CHECKING:
@@ -377,15 +376,6 @@ def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
         return CalibratedLM(opened(find_adapter(name).load, rest, parts, options, f"a spec of {name!r}"))
     adapter = adapter_for(target)
     return CalibratedLM(opened(adapter, target, parts, options, f"a loaded object of {adapter.name!r}"))
-
-
-def default_reference_readout(readout: Readout) -> Readout:
-    """Return how a reference is read when nobody says: per token for continuations, else like the model.
-
-    A base model's summed scores favour short options and are over-confident; per token it is close to calibrated, and
-    a fit without labels inherits the reference's calibration. The figures are in the documentation of DACA.
-    """
-    return Continuation("token", readout.template) if isinstance(readout, Continuation) else readout
 
 
 def answer_of(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:

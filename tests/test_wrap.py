@@ -19,10 +19,11 @@ from calibwrap.errors import (
     ProvenanceWarning,
     QuestionError,
 )
+from calibwrap.opening import find_adapter
 from calibwrap.questions import LETTER, Template, answers_of
 from calibwrap.readouts import Label
 from calibwrap.testing import ToyAdapter, ToyModel, toy_pair, toy_questions
-from calibwrap.wrap import CalibratedLM, find_adapter
+from calibwrap.wrap import CalibratedLM
 
 BASE = ToyModel.random(seed=1)
 QUESTIONS = toy_questions(600, seed=1, model=BASE)

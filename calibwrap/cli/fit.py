@@ -18,8 +18,9 @@ from calibwrap.evaluate_free import check_free_fits, find_judge, fitted_answers
 from calibwrap.evaluate_free_answers import collect_answers
 from calibwrap.freetext import graded, references_of
 from calibwrap.questions import FreeQuestion, Question, answers_of
+from calibwrap.readouts.defaults import default_reference_readout
 from calibwrap.scores import OptionScores
-from calibwrap.wrap import CalibratedLM, default_reference_readout
+from calibwrap.wrap import CalibratedLM
 
 FEW = 20
 """Questions below which a fit is said to rest on few; `fit_daca` warns below as many agreeing ones."""

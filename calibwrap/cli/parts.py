@@ -12,9 +12,10 @@ from calibwrap.base import Readout
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.decoders import fitted_on_traces
 from calibwrap.errors import BudgetExceeded, InputError, ServerError
+from calibwrap.opening import find_adapter
 from calibwrap.questions import Template
 from calibwrap.readouts import find_readout
-from calibwrap.wrap import CalibratedLM, find_adapter, wrap
+from calibwrap.wrap import CalibratedLM, wrap
 
 
 def open_model(

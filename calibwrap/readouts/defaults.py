@@ -16,3 +16,12 @@ def default_readout(provides: Provides) -> Readout:
     if provides.decides and not provides.labels:
         return find_readout("decision")
     return find_readout("label:letter-chat" if provides.chat else "label")
+
+
+def default_reference_readout(readout: Readout) -> Readout:
+    """Return how a reference is read when nobody says: per token for continuations, else like the model.
+
+    A base model's summed scores favour short options and are over-confident; per token it is close to calibrated, and
+    a fit without labels inherits the reference's calibration. The figures are in the documentation of DACA.
+    """
+    return Continuation("token", readout.template) if isinstance(readout, Continuation) else readout
