@@ -1,4 +1,7 @@
-"""The one fit of z -> W z + b (W full or diagonal) to soft or hard targets: L-BFGS-B with exact gradients."""
+"""The one fit of z -> W z + b (W full or diagonal) to soft or hard targets.
+
+Newton's method for few options, L-BFGS-B with exact gradients for many.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -7,11 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calibwrap.calibrators._affine_newton import Problem, newton
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.scores import Bools, Floats, logsumexp
 
 RIDGE = 1e-6
 """Weight of half the squared distance from the identity: see `fit_affine`."""
+MOST_FULL, MOST_DIAGONAL = 12, 64
+"""Most options for which the whole curvature is worked out."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,33 @@ def fit_penalised(logprobs: Floats, targets: Floats, *, full: bool, penalty: Pen
     directions open, and separable data would send weights to infinity; a tiny ridge towards the identity settles both.
     Starting at the identity, where the penalty is 0, the result is never worse than it.
     """
-    from scipy.optimize import minimize
-
     k = logprobs.shape[1]
     mask = logprobs > -np.inf
     inputs = np.where(mask, logprobs, 0.0)
     start = np.eye(k) if full else np.ones(k)
     identity = np.concatenate([start.ravel(), np.zeros(k)])
     entropy_and_gradient = _cross_entropy(inputs, mask, targets, full)
-
     strengths = penalty.weights(k, full=full)
+    if k <= (MOST_FULL if full else MOST_DIAGONAL):
+        columns = [_as_table(values, k) for values in (identity, strengths)]
+        table, converged = newton(Problem(inputs, mask, targets, *columns))
+        found = np.concatenate([table[:, :-1].ravel(), table[:, -1]])
+    else:
+        found, converged = _quasi_newton(entropy_and_gradient, identity, strengths)
+    before, after = (entropy_and_gradient(at)[0] for at in (identity, found))
+    return Affine(found[:-k].reshape(start.shape), found[-k:], before, after, converged)
+
+
+def _as_table(flat: Floats, k: int) -> Floats:
+    """Return flat parameters (W, then b) as a table with a row for each option, the bias last."""
+    return np.concatenate([flat[:-k].reshape(k, -1), flat[-k:, None]], axis=1)
+
+
+def _quasi_newton(
+    entropy_and_gradient: Callable[[Floats], tuple[float, Floats]], identity: Floats, strengths: Floats
+) -> tuple[Floats, bool]:
+    """Return flat parameters by L-BFGS-B, where the curvature of all of them at once would be too large."""
+    from scipy.optimize import minimize
 
     def penalised(parameters: Floats) -> tuple[float, Floats]:
         value, gradient = entropy_and_gradient(parameters)
@@ -89,9 +112,7 @@ def fit_penalised(logprobs: Floats, targets: Floats, *, full: bool, penalty: Pen
 
     options = {"maxiter": 1000, "maxfun": 3000, "ftol": 1e-13, "gtol": 1e-8, "maxcor": 20}
     found = minimize(penalised, identity, jac=True, method="L-BFGS-B", options=options)
-    weights, biases = found.x[:-k].reshape(start.shape), found.x[-k:]
-    before, after = (entropy_and_gradient(at)[0] for at in (identity, found.x))
-    return Affine(weights, biases, before, after, bool(found.success))
+    return np.asarray(found.x), bool(found.success)
 
 
 def _cross_entropy(

@@ -1,0 +1,125 @@
+"""Newton's method for z -> W z + b with few options, W full or diagonal: exact curvature, about ten passes.
+
+Option k has the coefficients P_k and the features x_k: the whole row and 1 where W is full, its own log-probability and
+1 where W is diagonal. With p the softmax of u_k = P_k x_k and targets t, the mean cross-entropy plus penalty has
+
+    gradient   (k)     mean[(p_k - t_k) x_k]                      + strength (P - start)
+    curvature  (k, l)  mean[(p_k [k = l] - p_k p_l) x_k x_l']     + strength
+
+It is convex; steps are halved until they bring at least a little of what the gradient promises. This file knows nothing
+of reports or warnings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibwrap.scores import Bools, Floats, logsumexp
+
+_CHUNK = 8192
+_MOST_STEPS = 200
+_MOST_HALVINGS = 60
+_CERTIFIED = 1e-13  # nats that a quadratic says are left to gain
+_PROMISED = 1e-4
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows, targets and penalty."""
+
+    inputs: Floats
+    """(N, K) log-probabilities, 0 where there is no option."""
+    mask: Bools
+    """(N, K) whether there is one; everywhere, where W is full."""
+    targets: Floats
+    """(N, K), rows that sum to 1."""
+    start: Floats
+    """(K, M) coefficients of the identity: M is K + 1 where W is full, else 2; the last ones are biases."""
+    strengths: Floats
+    """(K, M) twice the factor of each squared distance from the start."""
+
+    @property
+    def full(self) -> bool:
+        """Whether W is full."""
+        return self.start.shape[1] != 2 or self.start.shape[0] == 1
+
+    def value(self, at: Floats) -> float:
+        """Return the mean cross-entropy plus penalty."""
+        total = 0.0
+        for part in self._chunks():
+            mapped = self._mapped(self._features(part), at, part)
+            total += _cross_entropy(mapped, self.targets[part])
+        return total / len(self.inputs) + 0.5 * float((self.strengths * (at - self.start) ** 2).sum())
+
+    def derivatives(self, at: Floats) -> tuple[Floats, Floats]:
+        """Return the gradient (K M,) and the curvature (K M, K M)."""
+        k, m = at.shape
+        gradient, curvature = np.zeros((k, m)), np.zeros((k * m, k * m))
+        for part in self._chunks():
+            features = self._features(part)
+            mapped = self._mapped(features, at, part)
+            shares = np.exp(mapped - logsumexp(mapped)[:, None])
+            gradient += np.einsum("nk,nkm->km", shares - self.targets[part], features)
+            weighed = shares[:, :, None] * features
+            for one in range(k):
+                block = slice(one * m, (one + 1) * m)
+                curvature[block, block] += weighed[:, one].T @ features[:, one]
+            flat = weighed.reshape(len(shares), k * m)
+            curvature -= flat.T @ flat
+        n = len(self.inputs)
+        gradient = gradient / n + self.strengths * (at - self.start)
+        return gradient.ravel(), curvature / n + np.diag(self.strengths.ravel())
+
+    def _chunks(self) -> list[slice]:
+        return [slice(start, start + _CHUNK) for start in range(0, len(self.inputs), _CHUNK)]
+
+    def _features(self, part: slice) -> Floats:
+        """Return (n, K, M)."""
+        inputs = self.inputs[part]
+        n, k = inputs.shape
+        if not self.full:
+            return np.stack([inputs, np.ones_like(inputs)], axis=2)
+        row = np.concatenate([inputs, np.ones((n, 1))], axis=1)
+        return np.broadcast_to(row[:, None, :], (n, k, k + 1))
+
+    def _mapped(self, features: Floats, at: Floats, part: slice) -> Floats:
+        mapped = features[:, 0] @ at.T if self.full else np.einsum("nkm,km->nk", features, at)
+        return np.where(self.mask[part], mapped, -np.inf)
+
+
+def newton(problem: Problem) -> tuple[Floats, bool]:
+    """Return the coefficients (K, M) of least mean cross-entropy plus penalty, and whether they are certified.
+
+    Never above the start.
+    """
+    at, value = problem.start, problem.value(problem.start)
+    for _ in range(_MOST_STEPS):
+        gradient, curvature = problem.derivatives(at)
+        step = _solved(curvature, gradient)
+        gain = float(gradient @ step)
+        if 0.5 * gain < _CERTIFIED:
+            return at, True
+        for _ in range(_MOST_HALVINGS):
+            following = at - step.reshape(at.shape)
+            reached = problem.value(following)
+            if reached <= value - _PROMISED * gain:
+                break
+            step, gain = step / 2.0, gain / 2.0
+        else:
+            return at, 0.5 * float(gradient @ _solved(curvature, gradient)) < 1e3 * _CERTIFIED
+        at, value = following, reached
+    return at, False
+
+
+def _cross_entropy(mapped: Floats, targets: Floats) -> float:
+    """Return the summed cross-entropy; options of target 0 may be -inf."""
+    wanted = targets * np.where(targets > 0.0, mapped, 0.0)
+    return float((logsumexp(mapped) - wanted.sum(axis=1)).sum())
+
+
+def _solved(curvature: Floats, gradient: Floats) -> Floats:
+    """Return Newton's step in units in which every coefficient has curvature 1, so that large inputs do no harm."""
+    units = 1.0 / np.sqrt(np.maximum(np.diag(curvature), 1e-300))
+    scaled = curvature * units * units[:, None]
+    least = 1e-13 * np.eye(len(units))  # a direction that neither data nor penalty settle
+    return np.asarray(units * np.linalg.solve(scaled + least, units * gradient))
