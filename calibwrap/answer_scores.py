@@ -133,6 +133,33 @@ def outcome_scores(answers: Sequence[Answer], readout: str) -> OutcomeScores:
     )
 
 
+def unread(scores: OptionScores) -> int:
+    """Return how many of N questions have no answer that could be read.
+
+    >>> unread(outcome_scores([Answer("Mars", 0.75, (0.75, 0.75)), Answer("", 0.0, (0.0, 0.0))], "freetext"))
+    1
+    """
+    return int((scores.choice == UNANSWERED).sum())
+
+
+def of_answers(scores: OptionScores, found: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Return figures, or changes of figures, as `of_one_outcome` does, less those that missing answers make good.
+
+    A question without an answer is wrong at confidence 0, which is never off. Where that is so for more than half of
+    the questions, the calibration error is not defined; nor are, for answers in free text, Brier score and NLL.
+
+    >>> silent = outcome_scores([Answer("", 0.0, (0.0, 0.0))] * 2, "freetext")
+    >>> of_answers(silent, {"ece": Figure(0.0, 0.0, 0.0), "brier": Figure(0.0, 0.0, 0.0)})["ece"].reason
+    'not defined: 2 of 2 questions have no readable answer'
+    """
+    kept, silent = of_one_outcome(scores, found), unread(scores)
+    if 2 * silent <= len(scores):
+        return kept
+    gone = Figure(None, None, None, f"not defined: {silent} of {len(scores)} questions have no readable answer")
+    names = ("ece", "brier", "nll") if isinstance(scores, OutcomeScores) else ("ece",)
+    return {**kept, **{name: gone for name in names if name in kept}}
+
+
 def of_one_outcome(scores: OptionScores, found: Mapping[str, Figure]) -> dict[str, Figure]:
     """Return figures, or changes of figures, with the Brier score that fits the scores.
 
@@ -143,7 +170,7 @@ def of_one_outcome(scores: OptionScores, found: Mapping[str, Figure]) -> dict[st
     >>> of_one_outcome(free, {"brier": Figure(0.125, 0.0, None)})["brier"]
     Figure(value=0.0625, low=0.0, high=None, reason='')
     """
-    if not isinstance(scores, OutcomeScores):
+    if not isinstance(scores, OutcomeScores) or "brier" not in found:
         return dict(found)
     brier = found["brier"]
     halved = replace(brier, value=_half(brier.value), low=_half(brier.low), high=_half(brier.high))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from calibwrap import saving
-from calibwrap.answer_scores import of_one_outcome
+from calibwrap.answer_scores import of_answers
 from calibwrap.base import Adapter, Calibrator, Readout
 from calibwrap.calibrators import Temperature, fit_named
 from calibwrap.errors import InputError, JournalError, QuestionError
@@ -68,7 +68,7 @@ class Evaluation:
         rows = np.flatnonzero(answered)
         answers = answers_of([self.questions[row] for row in rows])
         taken = {name: scores.take(rows) for name, scores in self.scores.items()} if answers else {}
-        found = {name: of_one_outcome(scores, figures(scores, answers)) for name, scores in taken.items()}
+        found = {name: of_answers(scores, figures(scores, answers)) for name, scores in taken.items()}
         return {
             "questions": len(self.questions),
             "held_out": int(self.held_out.sum()),

@@ -28,6 +28,7 @@ from calibwrap.stored_traces import (
     drawing_of,
     labels_of,
     named_traces,
+    warn_of_template,
 )
 from calibwrap.wrap import CalibratedLM, Progress
 
@@ -135,6 +136,7 @@ def evaluate_decoder(
     if fit:
         answers_of(questions)
     drawing = drawing_of(decoder, template or default_template(lm.adapter.provides))
+    warn_of_template(drawing.template, drawing.marker)
     _check_calibrator(lm, decoder, drawing, strict)
     held_out = held_out_rows(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
     folder = None if out is None else output_folder(out)

@@ -1,6 +1,7 @@
 """Traces of a question set: drawn once, journalled, and read again by any decoder without another model call."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from calibwrap.decoders import Trace, TraceDecoder, traces_of
 from calibwrap.decoders.reading import completed
 from calibwrap.decoders.replay import replayed
 from calibwrap.decoders.settings import check_type
-from calibwrap.errors import InputError, JournalError
+from calibwrap.errors import CalibrationWarning, InputError, JournalError
 from calibwrap.evaluate import content_hash, question_keys
 from calibwrap.journal import Journal
 from calibwrap.questions import LETTER_REASONED, LETTER_REASONED_CHAT, LETTERS, Question, Template
@@ -86,6 +87,22 @@ def drawing_of(decoder: TraceDecoder, template: Template) -> Drawing:
         raise InputError("An evaluation draws traces that can be drawn again: give the decoder a 'seed', not None.")
     shared = {name: getattr(decoder, name) for name in ("k", "marker", "temperature", "max_tokens", "stop", "seed")}
     return Drawing(template=template, **shared)
+
+
+def warn_of_template(template: Template, marker: str) -> None:
+    """Return nothing; warn where a template can hardly bring a trace to name a letter after the marker."""
+    if not template.shows_options:
+        why = "shows no options, so that a trace cannot know their letters"
+    elif marker and (template.prefix if template.style == "chat" else template.body).rstrip().endswith(marker):
+        why = f"ends in {marker!r} itself, and a label is looked for after {marker!r} in what the model adds"
+    else:
+        return
+    warnings.warn(
+        f"The template {template.name!r} {why}: take letter-reasoned, letter-reasoned-chat, or one of your own that "
+        f"shows the options and asks for {marker!r} and a letter.",
+        CalibrationWarning,
+        stacklevel=3,
+    )
 
 
 def default_template(provides: Provides) -> Template:

@@ -151,7 +151,9 @@ def test_malformed_statements_are_counted_and_wrong(tmp_path):
     told = result.metrics()["decoder"]
     assert (told["unparsed"], told["unanswered"], told["unparsed_share"]) == (48, 48, 1.0)
     assert result.metrics()["series"]["raw"]["accuracy"]["value"] == 0.0
-    assert result.metrics()["series"]["raw"]["brier"]["value"] == 0.0
+    for name in ("ece", "brier", "nll"):  # nothing was said, so nothing can be off: that is not calibration
+        figure = result.metrics()["series"]["raw"][name]
+        assert (figure["value"], figure["reason"]) == (None, "not defined: 48 of 48 questions have no readable answer")
     assert result.scores["raw"].choice.tolist() == [-1] * 48
 
 

@@ -18,7 +18,7 @@ from calibwrap.decoders.named import find_decoder
 from calibwrap.errors import InputError
 from calibwrap.questions import TEMPLATES, Chat, FreeQuestion, Prompt, Question, Template
 from calibwrap.scores import OptionScores
-from calibwrap.stored_traces import default_stops, default_template, drawing_of, labels_of
+from calibwrap.stored_traces import default_stops, default_template, drawing_of, labels_of, warn_of_template
 from calibwrap.wrap import CalibratedLM, answer_of
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ def _traces(
     chosen = default_template(lm.adapter.provides) if template is None else _template(template)
     asked: dict[str, Any] = {"labels": labels_of(question), "stop": default_stops(chosen), "seed": how.seed}
     decoder = find_decoder(how.name, **asked, max_tokens=how.max_tokens or TRACE_TOKENS)
+    warn_of_template(chosen, decoder.marker)
     return chosen.prompt(question, decoder.labels), decoder, chosen
 
 

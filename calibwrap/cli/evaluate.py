@@ -13,7 +13,7 @@ from calibwrap.cli.fit import Source
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
 from calibwrap.cli.masking import shown_command
 from calibwrap.cli.parts import open_model, open_reference, read_readout, read_template, resumable
-from calibwrap.cli.report import decoder_sentence, halves_sentence, section_of, write_page
+from calibwrap.cli.report import decoder_sentence, halves_sentence, section_of, unread_caution, write_page
 from calibwrap.decoders.named import find_decoder
 from calibwrap.errors import InputError
 from calibwrap.evaluate import Evaluation, evaluate
@@ -187,7 +187,7 @@ def _show(spec: str, source: Source, out: Path, result: Evaluation, as_json: boo
         print_json({**metrics, "out": str(out), "report": str(page)})
         return
     print_figures(f"{metrics['held_out']} held-out questions of {source.data}, {metrics['readout']}", metrics["series"])
-    for sentence in (halves_sentence(result), decoder_sentence(metrics.get("decoder"))):
+    for sentence in (halves_sentence(result), decoder_sentence(metrics.get("decoder")), unread_caution(result)):
         say(sentence, quiet=not sentence)
     say_spent(result.usage)
     say(f"Report: {page}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from calibwrap.answer_scores import UNANSWERED, AnswerScores, outcome_scores
+from calibwrap.answer_scores import UNANSWERED, AnswerScores, outcome_scores, unread
 from calibwrap.base import Answer, Calibrator
 from calibwrap.cli.console import print_json, say
 from calibwrap.errors import InputError
@@ -22,6 +22,9 @@ from calibwrap.report.origins import Origin, usage_text
 from calibwrap.saving import load
 from calibwrap.scores import Bools, OptionScores
 from calibwrap.summary import Figure
+
+MANY_UNREAD = 0.1
+"""Share of questions without a readable answer above which there is a caution."""
 
 NAMES = {
     RAW: "as the model says it",
@@ -57,7 +60,7 @@ def section_of(title: str, result: Evaluation, decoder: Mapping[str, Any] | None
         calibrator = result.calibrators.get(name)
         report = None if calibrator is None else calibrator.report
         series.append(Series(series_name(name), result.part(name)[1], report))
-    note = " ".join(filter(None, (halves_sentence(result), decoder_sentence(decoder))))
+    note = " ".join(filter(None, (halves_sentence(result), decoder_sentence(decoder), unread_caution(result))))
     return Section(title, questions, tuple(series), note)
 
 
@@ -97,6 +100,19 @@ def _free_sentence(decoder: Mapping[str, Any]) -> str:
         f"tokens a question; {decoder['unparsed']} of them ({decoder['unparsed_share']:.1%}) were malformed or said "
         f"nothing. Questions without an answer, which count as wrong at confidence 0: {decoder['unanswered']}. "
         f"{decoder['name']} answered, and the judge {decoder['judge']} said which answers are right."
+    )
+
+
+def unread_caution(result: Evaluation) -> str:
+    """Return the caution that many held-out questions have no answer that could be read; empty where few have none."""
+    _, scores = result.part(RAW)
+    silent = unread(scores)
+    if silent <= MANY_UNREAD * len(scores):
+        return ""
+    return (
+        f"Caution: {silent} of {len(scores)} held-out questions have no answer that could be read. Each counts as "
+        "wrong at confidence 0, which is never off, so that calibration looks better than it is: read the texts in "
+        "predictions.jsonl, and change the template, the decoder or the most tokens of a completion."
     )
 
 

@@ -20,6 +20,9 @@ TILES = {
 }
 """The figures that get a tile, with what they are called and what they mean there."""
 
+FREE_BRIER = "squared difference between confidence and right (1) or wrong (0); 0 is perfect, 1 the worst"
+"""What the Brier score means in a tile where answers are free text."""
+
 COVERAGES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the questions at which the risk is also given as a number."""
 
@@ -39,6 +42,7 @@ def tiles(section: Section, headlines: Sequence[Headline]) -> Markup:
 def _tile(section: Section, headlines: Sequence[Headline], name: str) -> Markup:
     """Return the tile of one figure."""
     title, meaning = TILES[name]
+    meaning = FREE_BRIER if section.is_free and name == "brier" else meaning
     found = [headline.figures[name] for headline in headlines]
     most = 1.0 if name in ("accuracy", "mean_confidence") else _scale(found)
     states = []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calibwrap.answer_scores import of_one_outcome
+from calibwrap.answer_scores import of_answers
 from calibwrap.questions import Question
 from calibwrap.report.records import Section, Series
 from calibwrap.report.words import counted, interval, share, written
@@ -46,9 +46,9 @@ def summary(series: Sequence[Series], questions: Sequence[Question], seed: int =
     return tuple(
         Headline(
             name=one.name,
-            figures=of_one_outcome(scores, figures(scores, section.answers, seed=seed)),
-            changes=of_one_outcome(scores, difference(rows[0], scores, section.answers, seed=seed)) if index else {},
-            chance=chance_ece(scores, seed=seed),
+            figures=of_answers(scores, figures(scores, section.answers, seed=seed)),
+            changes=of_answers(scores, difference(rows[0], scores, section.answers, seed=seed)) if index else {},
+            chance=of_answers(scores, {"ece": chance_ece(scores, seed=seed)})["ece"],
         )
         for index, (one, scores) in enumerate(zip(section.series, rows, strict=True))
     )
@@ -85,6 +85,8 @@ def _value(headline: Headline, name: str) -> float:
 
 def _tendency(headline: Headline) -> str:
     """Return whether the stated confidences are too high, too low or in order."""
+    if headline.figures["ece"].value is None:
+        return f"the calibration error (ECE) is {headline.figures['ece'].reason}."
     gap = _value(headline, "mean_confidence") - _value(headline, "accuracy")
     error, luck = _value(headline, "ece"), headline.chance.high
     if luck is not None and error <= luck:
@@ -97,6 +99,9 @@ def _tendency(headline: Headline) -> str:
 def _verdict(first: Headline, other: Headline) -> str:
     """Return what one calibration did, worse and unclear results as plainly as good ones."""
     change = other.changes["ece"]
+    if change.value is None:
+        told = f"After “{other.name}” it says {share(_value(other, 'mean_confidence'))} on average{_accuracy(other)}; "
+        return f"{told}its calibration error (ECE) is {change.reason}."
     moved = f"from {_value(first, 'ece'):.3f} to {_value(other, 'ece'):.3f}"
     began = f"After “{other.name}” it says {share(_value(other, 'mean_confidence'))} on average{_accuracy(other)}; "
     if change.low is None or change.high is None:

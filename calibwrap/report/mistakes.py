@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from calibwrap.answer_scores import UNANSWERED, unread
 from calibwrap.questions import Question
 from calibwrap.report.markup import Markup, escaped, join, own, tag
 from calibwrap.report.records import Section
-from calibwrap.report.words import share
+from calibwrap.report.words import counted, share
 
 MOST = 10
 """How many mistakes are shown."""
@@ -27,7 +28,7 @@ def surest_mistakes(section: Section, most: int = MOST) -> list[int]:
     """
     scores = section.series[0].scores
     answers = np.array([-1 if q.answer is None else q.answer for q in section.questions])
-    wrong = np.flatnonzero(section.answered & (scores.choice != answers) & (scores.choice >= 0))
+    wrong = np.flatnonzero(section.answered & (scores.choice != answers) & (scores.choice != UNANSWERED))
     order = np.argsort(-scores.confidence[wrong], kind="stable")
     return [int(row) for row in wrong[order][:most]]
 
@@ -36,10 +37,19 @@ def mistakes_list(section: Section) -> Markup:
     """Return the surest mistakes as a list: the question, what was chosen, what is right, the confidences."""
     rows = surest_mistakes(section)
     if not rows:
-        return tag("p", "The model made no mistake here.")
+        return tag("p", _silent(section) or "The model made no mistake here.")
     intro = f"Wrong answers of “{section.series[0].name}”, the surest first."
     items = [_mistake(section, section.questions[row], row) for row in rows]
-    return join([tag("p", intro, class_="soft"), tag("ol", *items, class_="mistakes")])
+    return join([tag("p", f"{intro} {_silent(section)}".strip(), class_="soft"), tag("ol", *items, class_="mistakes")])
+
+
+def _silent(section: Section) -> str:
+    """Return how many questions count as wrong because nothing could be read; empty where all have an answer."""
+    count = unread(section.series[0].scores.take(section.answered))
+    if not count:
+        return ""
+    asked = counted(int(section.answered.sum()), "question")
+    return f"Of {asked}, {count} have no answer that could be read: each counts as wrong, and there is nothing to show."
 
 
 def _mistake(section: Section, question: Question, row: int) -> Markup:
@@ -76,7 +86,7 @@ def _said(section: Section, question: Question, row: int, index: int, chosen: in
         tag("strong", share(float(scores.confidence[row]))),
         class_="said",
     )
-    other = None if choice in (chosen, -1) else join([" for ", own(question.options[choice], 80)])
+    other = None if choice in (chosen, UNANSWERED) else join([" for ", own(question.options[choice], 80)])
     return tag("span", value, other, title=section.series[index].name)
 
 

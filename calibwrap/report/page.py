@@ -37,8 +37,8 @@ GUIDE = (
 FREE_GUIDE = (
     "Of answers in free text, the confidence is the decoder's, as the note of the question set names it; a judge "
     "compares each answer with the references, and an answer that says nothing is wrong at confidence 0. Their Brier "
-    "score is the mean squared difference between confidence and correctness, and their negative log-likelihood is "
-    "that of right or wrong.",
+    "score is the mean squared difference between confidence and correctness, from 0 to 1, and their negative "
+    "log-likelihood is that of right or wrong.",
 )
 """What to know besides, where answers are free text."""
 

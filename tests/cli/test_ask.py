@@ -26,6 +26,7 @@ def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     runtimes = {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
     monkeypatch.setattr(opening, "_BUILT_IN", runtimes)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.json").write_text(json.dumps({"body": "{question}\n{options}Think.", "shows_options": True}))
 
 
 def chat() -> cw.Chat:
@@ -74,7 +75,21 @@ def test_k_texts_can_be_watched(run: Any) -> None:
 
 def test_traces_that_name_nothing_are_told(run: Any) -> None:
     """The toy model cannot write "Answer:"."""
-    words = ("ask", "toy:2", PROMPT, "-o", "A", "-o", "B", "--k", "4", "--max-tokens", "2", "--template", "letter")
+    words = (
+        "ask",
+        "toy:2",
+        PROMPT,
+        "-o",
+        "A",
+        "-o",
+        "B",
+        "--k",
+        "4",
+        "--max-tokens",
+        "2",
+        "--template",
+        "t.json",
+    )
     code, out, _ = run(*words)
     assert code == 0
     assert "No answer could be read." in out
@@ -113,6 +128,15 @@ def test_a_decoder_that_does_not_fit_is_one_clear_sentence(run: Any, words: tupl
     assert says in " ".join(err.split())
 
 
+@pytest.mark.parametrize(("template", "why"), [("letter", "ends in 'Answer:' itself"), ("cloze", "shows no options")])
+def test_a_template_that_traces_can_hardly_follow_is_told(run: Any, template: str, why: str) -> None:
+    words = ("ask", "toy:2", PROMPT, "-o", "A", "-o", "B", "--k", "2", "--max-tokens", "2", "--template", template)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, _, err = run(*words)
+    assert (code, err.count("Warning: "), why in err) == (0, 1, True), err
+
+
 def test_a_calibrator_of_tokens_acts_on_what_is_shown(run: Any) -> None:
     lm = cw.wrap(ToyAdapter(ToyModel.random(2)))
     cw.save(cw.Temperature(2.0, level="token"), "cal.json", provenance=lm.adapter.fingerprint())
@@ -124,7 +148,7 @@ def test_a_calibrator_of_tokens_acts_on_what_is_shown(run: Any) -> None:
     assert all(token["probability"] != token["raw_probability"] for token in tokens)
 
 
-DRAWN = ("--k", "2", "--max-tokens", "2", "--template", "letter")
+DRAWN = ("--k", "2", "--max-tokens", "2", "--template", "t.json")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,19 @@ def test_every_decoder_has_figures_files_and_a_report(run: Any, tmp_path: Path, 
     assert {"answers.jsonl", "metrics.json", "report.html", "calibrator-platt.json"} <= names
 
 
+def test_answers_that_nobody_can_read_are_a_caution_and_no_perfect_figures(run: Any) -> None:
+    code, out, err = evaluate(run, "--decoder", "stated", *SHORTLY)
+    assert code == 0, err
+    assert "Caution: 40 of 40 held-out questions have no answer that could be read" in err
+    assert out.count("not defined") == 3
+    page = Path("e/report.html").read_text()
+    assert "Caution: 40 of 40 held-out questions" in page
+    assert run("report", "e")[0] == 0
+    assert "Caution: 40 of 40 held-out questions" in Path("e/report.html").read_text()
+    code, _, err = evaluate(run, *SHORTLY, "--out", "f")
+    assert (code, "Caution" in err) == (0, False), err
+
+
 def test_report_is_read_back_and_speaks_of_free_text(run: Any, tmp_path: Path) -> None:
     evaluate(run, "--decoder", "self-consistency@4", *SHORTLY, "--fit", "platt")
     first = (tmp_path / "e" / "report.html").read_text()

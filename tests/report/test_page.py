@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from calibwrap import metrics
+from calibwrap.answer_scores import outcome_scores
+from calibwrap.base import Answer
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Question
 from calibwrap.report import Section, Series, render_report, write_report
@@ -143,6 +145,36 @@ def test_unicode_and_what_cannot_be_written(tmp_path):
     page = Page(write_report(tmp_path / "r.html", "Δ", [section], provenance={}).read_text(encoding="utf-8"))
     for text in [*texts[:4], "broken ? and", "日本"]:
         assert text in page.text()
+
+
+@pytest.mark.parametrize(
+    ("texts", "told", "not_told"),
+    [
+        (
+            ["", "", ""],
+            ["Of 3 questions, 3 have no answer that could be read", "3 of 3 questions"],
+            "no more off than luck",
+        ),
+        (["", "", "Mars"], ["2 of 3 questions have no readable answer"], "Brier score 0.000"),
+        (["", "Mars", "Mars"], ["Of 3 questions, 1 have no answer that could be read"], "not defined: 1 of 3"),
+    ],
+)
+def test_answers_that_could_not_be_read_are_neither_perfect_nor_no_mistakes(texts, told, not_told):
+    said = [Answer(text, 0.5 if text else 0.0, (0.0, 1.0)) for text in texts]
+    questions = [Question(f"Q{row}?", [text or "(no answer)", "Venus"], 1) for row, text in enumerate(texts)]
+    page = page_of(Section("Set", questions, [Series("raw", outcome_scores(said, "freetext"))]))
+    text = Page(page).text()
+    assert "made no mistake" not in text
+    assert all(sentence in text for sentence in told), text
+    assert not_told not in text
+
+
+def test_the_worst_brier_score_is_that_of_the_answers():
+    said = outcome_scores([Answer("Mars", 1.0, (1.0, 1.0))], "freetext")
+    free = page_of(Section("Set", [Question("Q?", ["Mars", "Venus"], 1)], [Series("raw", said)]))
+    options = page_of(asked([1], [[9.0, 0.0]]))
+    assert ("1 the worst" in free, "2 the worst" in free) == (True, False)
+    assert ("1 the worst" in options, "2 the worst" in options) == (False, True)
 
 
 @pytest.mark.parametrize(("answers", "told"), [([0, 0, 0], "no mistake"), ([1, 1, 1], "right 0% of the time")])
