@@ -140,12 +140,26 @@ def with_labels(
 
 
 def _named(adapter: Adapter, completions: Sequence[Completion], rule: AnswerRule) -> list[Named | None]:
-    """Return where each completion names its answer; the bytes of each token are asked for once."""
+    """Return where each completion names its answer; the bytes of each token are asked for once.
+
+    One that was cut off right after a label that ends in a digit names none: "1" may have become "10", since models
+    write numbers digit by digit. A label of letters counts there: they are drawn as one token, or have no vote anyway.
+    """
     drawn = [[] if one.scores.chosen is None else one.scores.chosen.tolist() for one in completions]
     unique = list(dict.fromkeys(token for tokens in drawn for token in tokens))
     known = dict(zip(unique, adapter.token_bytes(unique), strict=True))
     pairs = zip(completions, drawn, strict=True)
-    return [rule.named_by([known[token] for token in tokens], one.text) for one, tokens in pairs]
+    found = [rule.named_by([known[token] for token in tokens], one.text) for one, tokens in pairs]
+    return [
+        None if named is None or _is_open(one, named, rule) else named
+        for one, named in zip(completions, found, strict=True)
+    ]
+
+
+def _is_open(completion: Completion, named: Named, rule: AnswerRule) -> bool:
+    """Return whether `max_tokens` cut a completion off where its number may have gone on."""
+    is_last = named.last == len(completion.scores) - 1 and not named.after
+    return completion.finish == "length" and is_last and rule.labels[named.label][-1].isdigit()
 
 
 def _read(adapter: Adapter, places: Sequence[tuple[TokenScores, Named]], rule: AnswerRule) -> OptionScores:

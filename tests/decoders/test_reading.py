@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import calibwrap as cw
+from calibwrap.decoders import traces_of
 from calibwrap.decoders.reading import signed, with_labels
 from calibwrap.scores import TokenScores
 from calibwrap.testing import ToyAdapter
@@ -71,3 +72,30 @@ def test_an_answer_is_signed_once():
     temperature, own = cw.Temperature(2.0), cw.Answer("A", 0.5, (0.5, 0.5), calibrated_by="none")
     assert signed(own, temperature).calibrated_by == "none"
     assert signed(cw.Answer("A", 0.5, (0.5, 0.5)), temperature).calibrated_by == "temperature"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "finish", "label"),
+    [
+        ([b" ", b"1"], "length", None),  # the next token may be "0"
+        ([b" ", b"1"], "stop", 0),
+        ([b" ", b"1", b","], "length", 0),
+        ([b" ", b"1", b"0"], "length", None),
+        ([b" ", b"1."], "length", 0),
+        ([b" A"], "length", 2),  # " Apple" would be another token
+    ],
+)
+def test_a_number_that_is_cut_off_has_no_vote(tokens, finish, label):
+    names = [b" ", b"1", b"0", b",", b"1.", b" A"]
+    ids = np.array([names.index(token) for token in tokens])
+    rows = np.full((len(ids), len(names)), -np.log(len(names)))
+
+    class Digits(ToyAdapter):
+        def token_bytes(self, ids):
+            return [names[one] for one in ids]
+
+    scores = TokenScores(rows, chosen=ids, chosen_logprob=rows[:, 0])
+    one = cw.Completion(b"".join(tokens).decode(), scores, finish)
+    rule = cw.AnswerRule(("1", "2", "A"), "")
+    [[said]] = with_labels(Digits(), [[one]], rule)
+    assert [trace.label for trace in traces_of(rule, [said])] == ([] if label is None else [label])
