@@ -6,8 +6,9 @@ of the questions fit and the other half is measured; labels are used for the row
 measuring only. Written in each cell: the mean over splits, and the least and greatest of them. "mean" stands behind
 methods that move probability between options and leave the confidence as it comes: a matched mean was fitted after.
 
-Readings are journalled question by question: a run that was ended goes on where it stopped. The last table counts, over
-sets, how far each method's ECE lies from that of labels, and where the default comes from.
+Readings are journalled question by question: a run that was ended goes on where it stopped. The last table of a family
+says how far each method's ECE and log loss lie above those of the temperature with labels, over sets; it is ordered by
+log loss, which no fluke of bins can lower.
 
     OMP_NUM_THREADS=1 python benchmarks/label_free.py [--work FOLDER] [--questions 300] [--json FILE] [--markdown FILE]
     OMP_NUM_THREADS=1 python benchmarks/label_free.py --questions 12 --sets arc_easy   # the smallest, two minutes
@@ -179,17 +180,27 @@ def table(results: Mapping[str, Any], family: str, name: str) -> list[str]:
 
 
 def against_labels(results: Mapping[str, Mapping[str, Any]], family: str) -> list[str]:
-    """Return for each method how many points its ECE lies above that of labels: mean over sets, and the worst set."""
-    gaps: dict[str, list[float]] = {}
+    """Return for each method how far its ECE and log loss lie above those of labels: mean over sets, and worst set."""
+    gaps: dict[str, dict[str, list[float]]] = {}
     for of_set in results.values():
-        labelled = np.mean([split["ece"] for split in of_set[LABELLED]["splits"]])
         for method, result in of_set.items():
             if "splits" in result:
-                ece = np.mean([split["ece"] for split in result["splits"]])
-                gaps.setdefault(method, []).append(100.0 * float(ece - labelled))
-    ranked = sorted(gaps.items(), key=lambda pair: np.mean(pair[1]))
-    lines = [f"| {family}: ECE above that of labels, points | mean over sets | worst set |", "|---|---|---|"]
-    return lines + [f"| {method} | {np.mean(of):+.1f} | {max(of):+.1f} |" for method, of in ranked]
+                of = gaps.setdefault(method, {"ece": [], "nll": []})
+                for measure, values in of.items():
+                    values.append(mean_of(result, measure) - mean_of(of_set[LABELLED], measure))
+    lines = [
+        f"| {family}, above a temperature with labels | ECE, points | worst set | log loss, nats | worst set |",
+        "|---|---|---|---|---|",
+    ]
+    for method, of in sorted(gaps.items(), key=lambda pair: float(np.mean(pair[1]["nll"]))):
+        ece, nll = 100.0 * np.array(of["ece"]), np.array(of["nll"])
+        lines.append(f"| {method} | {ece.mean():+.1f} | {ece.max():+.1f} | {nll.mean():+.3f} | {nll.max():+.3f} |")
+    return lines
+
+
+def mean_of(result: Mapping[str, Any], measure: str) -> float:
+    """Return the mean of a figure over splits."""
+    return float(np.mean([split[measure] for split in result["splits"]]))
 
 
 def reference_row(scores: cw.OptionScores, answers: np.ndarray) -> str:
