@@ -3,7 +3,8 @@
 import re
 import string
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, localcontext
+from fractions import Fraction
 from types import MappingProxyType
 
 from calibwrap.questions import LETTERS
@@ -14,8 +15,16 @@ Normaliser = Callable[[str], str]
 
 _TO_SPACE = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d{1,2}(?!\d))?")
-_MARKED, _LEADING = AnswerRule(LETTERS, "Answer:"), AnswerRule(LETTERS, "")
+_FRACTION = r"(?:(?P<whole>\d{1,9}) )?(?P<over>\d{1,9})/(?P<under>0*[1-9]\d{0,8})(?![\w/]|\.\d)"
+_POINTED = r"(?P<pointed>\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?!\d))"
+"""A number with points between thousands, where nothing else can be meant: 1.250,5 or 1.250.000, not 1.250."""
+_GROUPED = r"\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+(?!\d)"
+_PLAIN = rf"(?P<plain>(?:{_GROUPED}|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d{{1,2}}(?!\d))?)"
+_NUMBER = re.compile(rf"(?<![\w.])(?P<sign>[-+−]?)(?:(?<!/){_FRACTION}|{_POINTED}|{_PLAIN})")
+_WORD = re.compile(r"\s*[AI]\s+[a-z]")
+"""A text that begins with the article or the pronoun, not with a letter."""
+_MARKED = (AnswerRule(LETTERS, "Answer:"), AnswerRule(LETTERS, "answer is"))
+_LEADING = AnswerRule(LETTERS, "")
 
 
 def trivia_qa(text: str) -> str:
@@ -35,26 +44,46 @@ def trivia_qa(text: str) -> str:
 
 
 def option_letter(text: str) -> str:
-    """Return the capital letter that `text` names after its last "Answer:", else the one that it begins with.
+    """Return the capital letter that `text` names after its last "Answer:", else "answer is", else begins with.
 
-    >>> [option_letter(text) for text in ("(B) Mars", "I think so. Answer: C.", "Apple")]
-    ['B', 'C', '']
+    A text that begins with the word "A" or "I" begins with no letter.
+
+    >>> [option_letter(text) for text in ("(B) Mars", "I think so. Answer: C.", "The answer is D.", "Apple", "I think")]
+    ['B', 'C', 'D', '', '']
     """
-    named = _MARKED.named_in(text)
-    named = _LEADING.named_in(text) if named is None else named
+    rules = _MARKED if _WORD.match(text) else (*_MARKED, _LEADING)
+    named = next((label for rule in rules if (label := rule.named_in(text)) is not None), None)
     return "" if named is None else LETTERS[named]
 
 
 def number(text: str) -> str:
     """Return the last number in `text`, plainly: no sign +, separators of thousands, exponent or closing zeros.
 
-    >>> [number(text) for text in ("it is 1,250.50 km", "7 or 8?", "-0", "none")]
-    ['1250.5', '8', '0', '']
+    Thousands may be parted by commas, spaces, or points where a comma or a second point follows. A fraction is its
+    decimal number, and stays in lowest terms where that does not end.
+
+    >>> [number(text) for text in ("it is 1,250.50 km", "7 or 8?", "-0", "none", "12 000", "1 1/2", "2/6")]
+    ['1250.5', '8', '0', '', '12000', '1.5', '1/3']
     """
-    found = _NUMBER.findall(text)
+    found = list(_NUMBER.finditer(text))
     if not found:
         return ""
-    value = Decimal(found[-1].replace(",", "").replace("−", "-"))
+    last, sign = found[-1], -1 if found[-1]["sign"] in ("-", "−") else 1
+    if last["under"]:
+        return _fraction(sign * (int(last["whole"] or 0) + Fraction(int(last["over"]), int(last["under"]))))
+    pointed = (last["pointed"] or "").replace(".", "").replace(",", ".")
+    value = sign * Decimal(pointed or re.sub(r"[,\s]", "", last["plain"]))
+    return _decimal(value)
+
+
+def _fraction(value: Fraction) -> str:
+    """Return a fraction of small numbers as a decimal number where it is one."""
+    with localcontext(prec=60):
+        decimal = Decimal(value.numerator) / Decimal(value.denominator)
+        return _decimal(decimal) if Fraction(decimal) == value else str(value)
+
+
+def _decimal(value: Decimal) -> str:
     return format(value.normalize() if value else Decimal(0), "f")
 
 
