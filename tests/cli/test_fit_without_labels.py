@@ -42,7 +42,9 @@ def test_no_answers_are_needed(run: Any, method: str, kind: str) -> None:
 @pytest.mark.filterwarnings("ignore:The labels together carry")
 def test_readouts_that_correct_a_liking_are_named_like_others(run: Any) -> None:
     words = ("ask", "toy:0", "What comes after sun", "-o", "one", "-o", "two", "--json", "--readout")
-    for name in ("permuted:label:letter", "contextual:label:letter"):
-        code, out, _ = run(*words, name)
-        assert code == 0
-        assert json.loads(out)["probabilities"] == pytest.approx({"one": 0.5, "two": 0.5})
+    code, out, _ = run(*words, "permuted:label:letter")
+    assert code == 0
+    assert json.loads(out)["probabilities"] == pytest.approx({"one": 0.5, "two": 0.5})
+    plain, corrected = (json.loads(run(*words, name)[1]) for name in ("label:letter", "contextual:label:letter"))
+    assert plain["probabilities"] != corrected["probabilities"]
+    assert sum(corrected["probabilities"].values()) == pytest.approx(1.0)
