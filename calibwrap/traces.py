@@ -17,8 +17,8 @@ from calibwrap.errors import InputError
 
 _BETWEEN = r"[\s*_~`\"'“”‘’(\[{$]*"
 """What may stand between marker and label: space, emphasis, quotes, an opening bracket."""
-_LONGER = r"(?!\w|['’\-]\w)"
-"""What must not follow a label: the rest of a longer word, as in "Apple", "A's" or "A-level"."""
+_LONGER = r"(?!\w|['’\-/]\w|(?<=\d)[.,]\d)"
+"""What must not follow a label: the rest of a longer word or number ("Apple", "A's", "A-level", "1,000"), or "A/B"."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class AnswerRule:
     """How a trace names its answer: `marker`, then one of `labels`; where it does so twice, the last time counts.
 
     Between both there may be space, emphasis, quotes and an opening bracket: "**Answer:** (B)" names B. A label that
-    only begins a longer word does not count: "Answer: Apple" names nothing. Neither marker nor label is read in another
-    case. With an empty `marker` the trace must begin with its label, as a trace does when the prompt ends with the
-    marker.
+    only begins a longer word or number, or that a stroke joins to another one, does not count: "Answer: Apple",
+    "Answer: 1,000" and "Answer: A/B" name nothing. Neither marker nor label is read in another case. With an empty
+    `marker` the trace must begin with its label, as a trace does when the prompt ends with the marker.
 
     Raises:
         InputError: fewer than two labels, an empty one, two that differ by a full stop only, or space around one.

@@ -28,6 +28,8 @@ PIECES = ("Answer:", " ", "A", "B", "C", "é", "☃", "pple", ".", "\n", "**", "
         ("Answer: Apple", None),
         ("Answer: A's", None),
         ("Answer: A-level", None),
+        ("Answer: A/B", None),
+        ("Answer: A / no", 0),
         ("Answer: Aé", None),
         ("Answer: b", None),
         ("answer: B", None),
@@ -125,3 +127,8 @@ def test_a_rule_is_a_value():
     assert AnswerRule(["A", "B"]) == AnswerRule(("A", "B"))
     assert len({AnswerRule(["A", "B"]), AnswerRule(("A", "B"))}) == 1
     assert AnswerRule(("A", "B")).readout == "trace:Answer::A/B"
+
+
+@pytest.mark.parametrize(("text", "label"), [("1,000", None), ("1.5", None), ("1/2", None), ("1, 000", 0), ("1.", 0)])
+def test_a_label_that_begins_a_longer_number_does_not_count(text, label):
+    assert AnswerRule(("1", "2")).named_in(f"Answer: {text}") == label
