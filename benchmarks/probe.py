@@ -1,0 +1,102 @@
+"""A hidden-state probe beside temperature on a packaged model: accuracy, log loss, ECE and Brier score.
+
+Five seeded splits: the probe and the temperature are fitted on the same labels and judged on the same questions. Both
+read options one at a time, so that their order cannot flip an answer. What was read of the model is kept in `--cache`,
+and a run that is stopped goes on from there:
+
+    OMP_NUM_THREADS=1 python benchmarks/probe.py --cache FOLDER [--questions 400] [--labels 50 300] [--minutes 60]
+"""
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import calibwrap as cw
+from calibwrap.calibrators import fit_probe
+from calibwrap.data import packaged_model
+from calibwrap.errors import CalibrationWarning
+from calibwrap.metrics import accuracy, brier, ece, nll
+from calibwrap.probing import option_states
+from calibwrap.scores import join
+
+SPLITS = 5
+
+
+def read(lm, questions, layers, folder, deadline):
+    """Return the states of the options by question and the scores, kept in pieces of eight questions."""
+    parts = []
+    for start in range(0, len(questions), 8):
+        file = folder / f"part_{start}.npz"
+        asked = questions[start : start + 8]
+        if not file.exists():
+            if time.perf_counter() > deadline:
+                raise SystemExit(f"{start} of {len(questions)} questions read: run it again to go on.")
+            states, _ = option_states(lm.adapter, asked, layers)
+            np.savez(file, states=states.astype(np.float32), logprobs=lm.scores(asked).logprobs)
+        with np.load(file) as held:
+            parts.append((held["states"], cw.OptionScores(held["logprobs"], lm.readout.label)))
+    width = max(states.shape[1] for states, _ in parts)
+    padded = [np.pad(s, [(0, 0), (0, width - s.shape[1]), (0, 0), (0, 0)]) for s, _ in parts]
+    return np.concatenate(padded), join([scores for _, scores in parts])
+
+
+def figures(logprobs, answers):
+    probabilities = np.exp(logprobs)
+    right = logprobs.argmax(axis=1) == answers
+    return [
+        accuracy(right),
+        nll(logprobs, answers),
+        ece(probabilities.max(axis=1), right),
+        brier(probabilities, answers),
+    ]
+
+
+def split(states, scores, answers, layers, labels, seed):
+    """Return the figures of each method on one split, and seconds that the probe's fit took."""
+    order = np.random.default_rng(seed).permutation(len(answers))
+    fit, held = order[:labels], order[labels:]
+    temperature = cw.fit_temperature(scores.take(fit), answers[fit])
+    began = time.perf_counter()
+    by_layer = {layer: states[fit][:, :, at] for at, layer in enumerate(layers)}
+    probe = fit_probe(by_layer, answers[fit], scores.mask[fit], seed=seed)
+    seconds = time.perf_counter() - began
+    logits = probe.of_states(states[held][:, :, list(layers).index(probe.layer)])
+    own = cw.OptionScores(np.where(scores.mask[held], logits, -np.inf), "probe", scores.mask[held])
+    rows = {"raw": scores.take(held), "temperature": temperature(scores.take(held)), "probe": own}
+    return {name: figures(one.logprobs, answers[held]) for name, one in rows.items()}, seconds, probe.layer
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--cache", type=Path, required=True)
+    options.add_argument("--model", default="smollm2-135m-instruct")
+    options.add_argument("--data", default="arc_easy")
+    options.add_argument("--questions", type=int, default=400)
+    options.add_argument("--labels", type=int, nargs="+", default=[50, 300])
+    options.add_argument("--minutes", type=float, default=60.0)
+    asked = options.parse_args()
+    warnings.simplefilter("ignore", CalibrationWarning)
+    questions = cw.load_questions(asked.data, split="train", limit=asked.questions, seed=0)
+    asked.cache.mkdir(parents=True, exist_ok=True)
+    deadline = time.perf_counter() + 60 * asked.minutes
+    with cw.wrap(f"hf:{packaged_model(asked.model)}") as lm:
+        depth = lm.adapter.n_layers
+        layers = tuple(round(depth * part) for part in (1 / 2, 2 / 3, 5 / 6, 1))
+        states, scores = read(lm, questions, layers, asked.cache, deadline)
+    answers = np.array([question.answer for question in questions])
+    print("| labels | method | accuracy | log loss | ECE | Brier |")
+    print("|---|---|---|---|---|---|")
+    for labels in asked.labels:
+        found = [split(states, scores, answers, layers, labels, seed) for seed in range(SPLITS)]
+        for name in ("raw", "temperature", "probe"):
+            table = np.array([rows[name] for rows, _, _ in found])
+            cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(table.mean(axis=0), table.std(axis=0), strict=True)]
+            print(f"| {labels} | {name} | " + " | ".join(cells) + " |")
+        print(f"probe: layers {[layer for *_, layer in found]}, {np.median([s for _, s, _ in found]):.0f} s a fit")
+
+
+if __name__ == "__main__":
+    main()
