@@ -16,6 +16,7 @@ from calibwrap.decoders import FreeText, SelfConsistency, SemanticEntropy, State
 from calibwrap.decoders.answering import check_decoder, check_template, decoder_label, fitted_on
 from calibwrap.decoders.free_text import FreeTextDecoder
 from calibwrap.decoders.reading import signed
+from calibwrap.decoders.settings import check_type
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, question_keys, spent, write
 from calibwrap.evaluate_free_answers import collect_answers, default_free_template
@@ -138,6 +139,7 @@ def evaluate_free(
         JournalError: see `collect_answers`.
     """
     chosen = decoder or FreeText()
+    check_type("decoder", chosen, FreeTextDecoder, "cw.SelfConsistency(k=8)")
     asked = template or default_free_template(lm.adapter.provides, type(chosen))
     free_prompts(questions, asked, lm.adapter.provides)  # a wrong question or template is told before anything else
     verdict, judged_by = find_judge(judge, chosen.normalise)

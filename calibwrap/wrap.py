@@ -14,8 +14,9 @@ from calibwrap.calibrators import Identity, fit_named
 from calibwrap.capabilities import check_needs
 from calibwrap.decoders import FreeText, Greedy, answered, fitted_on_traces, warn_of_other_use
 from calibwrap.decoders.answering import check_decoder, check_template, fitted_on
+from calibwrap.decoders.settings import check_calibrator_type, check_decoder_type
 from calibwrap.errors import InputError
-from calibwrap.freetext import Judge, exact_match, graded, references_of
+from calibwrap.freetext import Judge, check_judge, exact_match, graded, references_of
 from calibwrap.freetext.fitting import fit_on_answers, free_prompts, free_template
 from calibwrap.opening import adapter_for, find_adapter, opened
 from calibwrap.provenance import Provenance
@@ -209,6 +210,7 @@ class CalibratedLM:
     def _fit_for(self, decoder: Decoder | None) -> Decoder:
         """Return the decoder, `Greedy` for none; warn, or refuse, where the calibrator was fitted on something else."""
         chosen = Greedy() if decoder is None else decoder
+        check_decoder_type(chosen)
         warn_of_other_use(self.calibrator, is_on_traces=chosen.needs.traces, strict=self.strict)
         check_decoder(self.calibrator, chosen, strict=self.strict)
         return chosen
@@ -262,6 +264,7 @@ class CalibratedLM:
             FitError: no answer says anything.
         """
         references_of(questions)  # before any model call
+        check_judge(judge)
         chosen, raw = decoder or FreeText(), replace(self, calibrator=Identity())
         answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
         made_by = fitted_on(chosen, free_template(template, raw.adapter.provides).label)
@@ -319,6 +322,7 @@ class CalibratedLM:
         Raises:
             ProvenanceMismatch: `strict`, and it was fitted elsewhere, as seen here or when it is used; else a warning.
         """
+        check_calibrator_type("calibrator", calibrator)
         readout = self.readout
         if calibrator.report is not None and calibrator.report.readout:
             with suppress(InputError):  # a readout of the user's own: it must be set by hand, and is compared below

@@ -10,6 +10,7 @@ from calibwrap.decoders.fitness import check_steering
 from calibwrap.decoders.functions import shown
 from calibwrap.decoders.reading import completed, signed
 from calibwrap.decoders.rewording import together, worded
+from calibwrap.decoders.settings import check_prompt_list
 from calibwrap.decoders.trace import TraceDecoder
 from calibwrap.errors import ProvenanceMismatch, ProvenanceWarning
 from calibwrap.questions import Prompt
@@ -26,6 +27,7 @@ def answered(
         CapabilityError: the backend cannot give what the decoder needs, the calibrator maps options and the decoder
             reads no labels, or nothing can steer.
     """
+    check_prompt_list(prompts)
     check_needs(type(decoder).__name__, decoder.needs, adapter.name, adapter.provides)
     inside = check_steering(adapter, calibrator) if steer else None
     flows = [decoder.flow() for _ in prompts]

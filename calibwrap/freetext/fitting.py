@@ -21,7 +21,10 @@ def free_template(template: Template | None, provides: Provides) -> Template:
     >>> free_template(None, Provides(chat=True)).name
     'short-chat'
     """
-    return template or (SHORT_CHAT if provides.chat else SHORT)
+    chosen = template or (SHORT_CHAT if provides.chat else SHORT)
+    if not isinstance(chosen, Template):
+        raise InputError(f"'template' must be one, such as calibwrap.questions.SHORT. Got {template!r}.")
+    return chosen
 
 
 def free_prompts(questions: Sequence[FreeQuestion], template: Template | None, provides: Provides) -> list[Prompt]:
