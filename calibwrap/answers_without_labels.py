@@ -7,9 +7,10 @@ from typing import Any
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder
 from calibwrap.calibrators import Identity
 from calibwrap.decoders import FreeText, PTrue, decoder_label
+from calibwrap.decoders.answering import fitted_on
 from calibwrap.decoders.judgement import fit_daca_judged, judgements, own_judgements
 from calibwrap.errors import FitError, InputError
-from calibwrap.freetext.fitting import fit_on_answers
+from calibwrap.freetext.fitting import fit_on_answers, free_template
 from calibwrap.freetext.reevaluation import reevaluated
 from calibwrap.provenance import FitReport
 from calibwrap.questions import FreeQuestion, Template
@@ -71,7 +72,7 @@ def fit_answers_without_labels(
         made_by = f"{'verdicts' if method == 'daca' else 'mean token probability'} of the reference"
         report: FitReport = replace(
             calibrator.report,
-            readout=decoder_label(chosen),
+            readout=fitted_on(chosen, free_template(template, lm.adapter.provides).label),
             reference_readout=made_by,
             provenance=origin,
             reference=source,

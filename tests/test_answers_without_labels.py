@@ -37,6 +37,9 @@ def test_the_report_says_where_it_comes_from():
     assert report.provenance == SHARP.adapter.fingerprint()
     assert report.reference == BASE.adapter.fingerprint()
     assert report.readout.startswith("FreeText(")
+    assert report.readout.endswith(" on short")
+    with pytest.warns(cw.errors.ProvenanceWarning, match="template"):
+        fitted.answer_batch(QUESTIONS[:1], ONE_TOKEN)
     assert report.reference_readout == "mean token probability of the reference"
 
 

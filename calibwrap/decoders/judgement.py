@@ -16,8 +16,8 @@ from calibwrap.decoders.rewording import Reworded
 from calibwrap.decoders.stated import PTrue
 from calibwrap.decoders.verdicts import verdicts
 from calibwrap.errors import InputError
-from calibwrap.freetext.fitting import free_prompts
-from calibwrap.questions import SHORT, SHORT_CHAT, FreeQuestion, Template
+from calibwrap.freetext.fitting import free_prompts, free_template
+from calibwrap.questions import FreeQuestion, Template
 from calibwrap.scores import OptionScores, join
 
 CLIP = 1e-12
@@ -47,6 +47,7 @@ def judgements(
         AmbiguousOptions: a label is not one token after a prompt.
         InputError: an empty text, or another number of texts than of questions.
 
+    >>> from calibwrap.questions import SHORT
     >>> from calibwrap.testing import ToyAdapter
     >>> asked = [FreeQuestion("Which?")], ["sun"], PTrue(labels=("A", "B")), SHORT
     >>> judgements(ToyAdapter(), *asked).probabilities.shape
@@ -59,7 +60,7 @@ def judgements(
         )
     asks = decoder or PTrue()
     check_needs("judgements", asks.needs, adapter.name, adapter.provides)
-    chosen = template or (SHORT_CHAT if adapter.provides.chat else SHORT)
+    chosen = free_template(template, adapter.provides)
     prompts = free_prompts(questions, chosen, adapter.provides)
     asked = [
         Reworded(reply=chosen.separator + text.strip(), say=asks.ask).prompt_of(prompt)

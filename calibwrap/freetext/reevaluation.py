@@ -12,8 +12,8 @@ import numpy as np
 from calibwrap.base import Adapter
 from calibwrap.capabilities import Needs, check_needs
 from calibwrap.errors import CapabilityError, InputError
-from calibwrap.freetext.fitting import free_prompts
-from calibwrap.questions import SHORT, SHORT_CHAT, FreeQuestion, Template
+from calibwrap.freetext.fitting import free_prompts, free_template
+from calibwrap.questions import FreeQuestion, Template
 from calibwrap.scores import Floats, TokenScores
 
 
@@ -44,7 +44,7 @@ def reevaluated(
     if len(questions) != len(texts):
         raise InputError(f"Expected one text a question. Got {len(texts)} texts and {len(questions)} questions.")
     check_needs("reevaluated", Needs(score=True), adapter.name, adapter.provides)
-    chosen = template or (SHORT_CHAT if adapter.provides.chat else SHORT)
+    chosen = free_template(template, adapter.provides)
     prompts = free_prompts(questions, chosen, adapter.provides)
     found = np.zeros(len(texts))
     spoken = [index for index, text in enumerate(texts) if text.strip()]
