@@ -41,7 +41,8 @@ class Problem:
     @property
     def full(self) -> bool:
         """Whether W is full."""
-        return self.start.shape[1] != 2 or self.start.shape[0] == 1
+        k, columns = self.start.shape
+        return bool(columns == k + 1)
 
     def value(self, at: Floats) -> float:
         """Return the mean cross-entropy plus penalty."""

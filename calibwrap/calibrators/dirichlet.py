@@ -19,7 +19,7 @@ STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 N_FOLDS = 5
 """Parts of the rows, each of which is left out once."""
 ENOUGH_ROWS = 50
-"""Rows for each fitted number, and at least 1000 in all, that cross-validation looks at: few rows need a penalty."""
+"""Rows for each fitted number, and at least 1000 in all, that cross-validation looks at."""
 
 
 def fit_dirichlet(
@@ -33,7 +33,8 @@ def fit_dirichlet(
 
     The penalty is off_diagonal * mean(W_jk squared, j other than k) + intercept * mean(b_j squared). The problem is
     convex. What is not given is one common strength out of `STRENGTHS`, that of least log loss in cross-validation
-    over `N_FOLDS` parts; a note in the report says which.
+    over `N_FOLDS` parts. Of many rows a part is looked at, and beside all of them its strength counts that much
+    less. A note in the report names it.
 
     Args:
         logprobs: (N, K) log-probabilities or logits (both give the same), all finite, or `OptionScores`, none of
@@ -78,7 +79,7 @@ def _least_loss(rows: LabelledRows, fixed: dict[str, float]) -> float:
     losses = [
         _held_out(logprobs, right, Penalty(**{"off_diagonal": one, "intercept": one} | fixed)) for one in STRENGTHS
     ]
-    return STRENGTHS[int(np.argmin(losses))]
+    return STRENGTHS[int(np.argmin(losses))] * len(kept) / len(order)  # as strong a belief beside more rows
 
 
 def _sorted(logprobs: Floats, right: Ints) -> Ints:

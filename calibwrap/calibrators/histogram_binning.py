@@ -126,9 +126,9 @@ def _edges(confidence: Floats, n_bins: int, strategy: str) -> Floats:
             f"{n_bins} bins of equal mass need at least {n_bins} rows. Got {len(confidence)}: ask for fewer bins, or "
             "use fit_platt, which has two numbers."
         )
-    inner = np.unique(_bins.quantile_edges(confidence, n_bins)[1:-1])
-    inner = inner[(inner > confidence.min()) & (inner > 0.0) & (inner < 1.0)]  # no bin below the least confidence
-    return np.concatenate([[0.0], inner, [1.0]])
+    inner = np.minimum(_bins.quantile_edges(confidence, n_bins)[1:-1], np.nextafter(1.0, 0.0))
+    below, first = np.unique(np.searchsorted(np.sort(confidence), inner, side="left"), return_index=True)
+    return np.concatenate([[0.0], inner[first[below > 0]], [1.0]])  # ties: edges with no rows between them are one
 
 
 def _in_order(values: Floats, rows: Floats) -> Floats:

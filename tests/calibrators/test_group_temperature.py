@@ -1,0 +1,163 @@
+"""Temperatures of groups: recovered spreads, the closed form, unknown groups, bounds and what is refused."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+import calibwrap as cw
+from calibwrap.calibrators._newton import gaps_of
+from calibwrap.calibrators._shrinkage import between_groups, posterior_mode, split
+from calibwrap.errors import CalibrationWarning, InputError
+from calibwrap.saving import load, save
+from calibwrap.scores import OptionScores, TokenScores, log_softmax
+
+
+def made(sizes, spread, seed=0, k=4):
+    """Rows of groups whose log T are normal around log 2."""
+    random = np.random.default_rng(seed)
+    temperatures = 2.0 * np.exp(spread * random.normal(size=len(sizes)))
+    truth = log_softmax(random.normal(0.0, 1.5, (sum(sizes), k)))
+    answers = (truth + random.gumbel(size=truth.shape)).argmax(axis=1)
+    which = np.repeat(np.arange(len(sizes)), sizes)
+    return truth * temperatures[which, None], answers, [f"g{one:02}" for one in which], temperatures
+
+
+def mean_loss(mapped, answers):
+    return -mapped[np.arange(len(answers)), answers].mean()
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.5, 1.0])
+def test_shrunken_beats_one_for_all_and_each_for_itself(spread):
+    """57 groups of 5 to 34 rows, as MMLU's validation sets: held-out loss, mean of three draws."""
+    losses = []
+    for seed in range(3):
+        sizes = np.random.default_rng(seed).integers(5, 35, 57)
+        logprobs, answers, groups, temperatures = made(sizes, spread, seed)
+        random = np.random.default_rng(100 + seed)
+        truth = log_softmax(random.normal(0.0, 1.5, (57 * 100, 4)))
+        right = (truth + random.gumbel(size=truth.shape)).argmax(axis=1)
+        tests, names = truth * np.repeat(temperatures, 100)[:, None], np.repeat(sorted(set(groups)), 100).tolist()
+        fitted = cw.fit_group_temperature(logprobs, answers, groups=groups)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)
+            alone = [cw.fit_temperature(logprobs[rows], answers[rows]).value for rows in rows_of(groups)]
+        each = cw.GroupTemperature(fitted.value, tuple(sorted(set(groups))), tuple(alone))
+        maps = (cw.Temperature(fitted.value)(tests), fitted(tests, groups=names), each(tests, groups=names))
+        losses.append([mean_loss(mapped, right) for mapped in maps])
+    common, shrunken, separate = np.mean(losses, axis=0)
+    assert shrunken < common
+    assert shrunken < separate
+
+
+def rows_of(groups):
+    return [np.flatnonzero(np.array(groups) == name) for name in sorted(set(groups))]
+
+
+def test_the_spread_is_recovered_and_none_is_none():
+    logprobs, answers, groups, temperatures = made([300] * 40, 0.4, 1)
+    fitted = cw.fit_group_temperature(logprobs, answers, groups=groups)
+    logs = np.log(fitted.values) - np.log(temperatures)
+    assert np.abs(logs).mean() < 0.08
+    found = float(fitted.report.notes[0].split("deviation of ")[1].split()[0])
+    assert found == pytest.approx(np.log(temperatures).std(), abs=0.1)
+    same = cw.fit_group_temperature(*made([20] * 30, 0.0, 2)[:2], groups=made([20] * 30, 0.0, 2)[2])
+    assert same.value == pytest.approx(2.0, abs=0.35)
+    assert np.ptp(same.values) < 0.5
+
+
+def test_the_common_temperature_is_that_of_all_rows():
+    logprobs, answers, groups, _ = made([30] * 5, 0.5)
+    fitted = cw.fit_group_temperature(logprobs, answers, groups=groups)
+    assert fitted.value == cw.fit_temperature(logprobs, answers).value
+    assert fitted.report.notes[1] == "Rows of each group: g00 30, g01 30, g02 30, g03 30, g04 30."
+
+
+def test_the_mode_is_the_least_of_the_penalised_loss_and_near_the_closed_form():
+    logprobs, answers, groups, _ = made([400, 400], 0.3, 3)
+    gaps = gaps_of("rows", logprobs)
+    parts = split(np.array(groups), gaps, gaps[answers, np.arange(len(answers))])
+    variance, dispersion, theta = 0.01, 1.3, -np.log(2.0)
+    for part in parts.values():
+
+        def objective(at, part=part):
+            return part.loss(at) / dispersion + (at - theta) ** 2 / (2 * variance)
+
+        mode = posterior_mode(part, theta, variance, dispersion)
+        assert mode == pytest.approx(minimize_scalar(objective, bracket=(-2.0, 1.0), tol=1e-12).x, abs=1e-6)
+        own = posterior_mode(part, theta, 1e12, dispersion)
+        curvature = part.slopes(own)[1].sum()
+        weight = curvature / (curvature + dispersion / variance)
+        assert mode == pytest.approx(theta + weight * (own - theta), abs=0.05)
+
+
+def test_the_spread_by_hand():
+    """Logits 4 and 0, 3 of 4 right and 7 of 8: beta 4 (m - t) and 16 beta^2 p (1 - p) for each row."""
+    gaps = np.array([[0.0] * 16, [-4.0] * 16])
+    targets = np.where([1, 1, 1, 0] * 2 + [1, 1, 1, 1, 1, 1, 1, 0], 0.0, -4.0)
+    parts = split(np.array(["a"] * 8 + ["b"] * 8), gaps, targets)
+    p, beta = 13 / 16, np.log(13 / 3) / 4.0
+    slopes = 4.0 * beta * np.array([8 * p - 6, 8 * p - 7])  # of the loss: a share of 6, then 7, of 8 right
+    curvature = 8 * 16.0 * beta**2 * p * (1 - p)
+    squares = 16.0 * beta**2 * (13 * (1 - p) ** 2 + 3 * p**2)
+    dispersion = squares / (2 * curvature)
+    excess = (slopes**2).sum() / curvature - dispersion
+    variance, found = between_groups(list(parts.values()), np.log(beta))
+    assert found == pytest.approx(dispersion)
+    assert variance == pytest.approx(max(0.0, excess / curvature))
+
+
+def test_a_separable_group_is_held():
+    logprobs, answers, groups, _ = made([40] * 12, 0.4, 5)
+    easy = np.tile([[6.0, 0.0, 0.0, 0.0]], (5, 1))
+    fitted = cw.fit_group_temperature(
+        np.concatenate([logprobs, easy]),
+        np.concatenate([answers, np.zeros(5, dtype=int)]),
+        groups=[*groups, *["z"] * 5],
+    )
+    assert 0.3 < fitted.of("z").value < fitted.value  # alone it would be the lower bound, 0.01
+
+
+def test_groups_are_told_by_the_call():
+    fitted = cw.GroupTemperature(1.0, ("law", "maths"), (2.0, 0.5))
+    rows = np.log([[0.8, 0.2]] * 3)
+    scores = OptionScores(rows, "label")
+    names = ["law", "maths", "art"]
+    got = fitted(scores, groups=names)
+    np.testing.assert_allclose(got.logprobs, fitted(rows, groups=names))
+    np.testing.assert_array_equal(got.lower, got.upper)
+    for row, name in enumerate(names):
+        np.testing.assert_allclose(fitted.of(name)(rows)[row], got.logprobs[row])
+    np.testing.assert_allclose(fitted(scores).logprobs, scores.logprobs)  # no groups: the common one, 1
+    for wrong in (["law"], "law", [1, 2, 3]):
+        with pytest.raises(InputError, match="'groups' must be 3 texts"):
+            fitted(scores, groups=wrong)
+    with pytest.raises(InputError, match=r"of\(group\)"):
+        fitted(TokenScores(rows), groups=names)
+    with pytest.raises(InputError, match="'groups' must be 2 texts"):
+        cw.fit_group_temperature(np.zeros((2, 2)), [0, 1])
+
+
+def test_a_cut_list_keeps_the_bounds_of_its_group():
+    lists = OptionScores.from_lists([[0.6, 0.0]] * 2, [[0, 1]] * 2, tail=[0.3] * 2, cut=[0.2] * 2, readout="label")
+    got = cw.GroupTemperature(1.0, ("law",), (2.0,))(lists, groups=["law", "art"])
+    for row, value in enumerate((2.0, 1.0)):
+        wanted = cw.Temperature(value)(lists)
+        np.testing.assert_allclose(got.lower[row], wanted.lower[row])
+        np.testing.assert_allclose(got.upper[row], wanted.upper[row])
+
+
+def test_saved_and_loaded_with_its_names(tmp_path):
+    fitted = cw.fit_group_temperature(*made([30] * 5, 0.5)[:2], groups=made([30] * 5, 0.5)[2])
+    save(fitted, tmp_path / "groups.json")
+    assert load(tmp_path / "groups.json") == fitted
+
+
+def test_wrong_fields_are_named():
+    with pytest.raises(InputError, match="as many"):
+        cw.GroupTemperature(1.0, ("a", "b"), (1.0,))
+    with pytest.raises(InputError, match="each once"):
+        cw.GroupTemperature(1.0, ("a", "a"), (1.0, 2.0))
+    with pytest.raises(InputError, match="finite number above 0"):
+        cw.GroupTemperature(1.0, ("a",), (0.0,))
