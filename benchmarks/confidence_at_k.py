@@ -183,7 +183,8 @@ def measure_set(
         warm = temperatures(questions, sampled, halves)
     found: dict[tuple[str, str], Points] = {}
     for name in ("greedy", *(f"{kind}@{k}" for k in plan.k for kind in KINDS)):
-        decoder, drawn = find_decoder(name), [traces["greedy"]] if name == "greedy" else sampled
+        decoder = find_decoder(name, temperature=plan.temperature)
+        drawn = [traces["greedy"]] if name == "greedy" else sampled
         raw = [decoded(decoder, questions, of) for of in drawn]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CalibrationWarning)  # few rows; what comes of it is in the table

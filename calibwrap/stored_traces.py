@@ -259,8 +259,14 @@ def decoded(
         calibrator: of level "option" or "confidence"; the model's own probabilities count without one.
 
     Raises:
-        InputError: the decoder asks for more traces than there are.
+        InputError: the decoder asks for more traces than there are, or for traces of another temperature.
     """
+    drawn = {one.settings.get("temperature", decoder.temperature) for of in traces for one in of}
+    if drawn - {decoder.temperature}:
+        raise InputError(
+            f"These traces were drawn at temperature {', '.join(map(str, sorted(drawn)))}, and the decoder asks for "
+            f"{decoder.temperature}: give it the settings of the drawing."
+        )
     chosen = Identity() if calibrator is None else calibrator
     return [
         replayed(replace(decoder, labels=labels_of(question)), of, chosen)

@@ -90,6 +90,8 @@ def test_traces_of_one_journal_serve_every_decoder_without_a_model_call(tmp_path
     assert (tmp_path / TRACES).read_text() == before
     answers = decoded(find_decoder("weighted@2", **ASK), QUESTIONS, draw_traces_of(tmp_path))
     assert all(len(answer.candidates) == 2 for answer in answers)
+    with pytest.raises(InputError, match="drawn at temperature 1"):
+        decoded(find_decoder("weighted@2", **ASK, temperature=0.5), QUESTIONS, draw_traces_of(tmp_path))
 
 
 def draw_traces_of(folder):

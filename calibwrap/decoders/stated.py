@@ -10,7 +10,7 @@ from calibwrap.capabilities import Needs
 from calibwrap.decoders.free_text import NOTHING, FreeTextDecoder
 from calibwrap.decoders.reading import NOT_CALIBRATED
 from calibwrap.decoders.rewording import Reworded
-from calibwrap.decoders.trace import checked_answer
+from calibwrap.decoders.trace import checked_answer, round_seed
 from calibwrap.errors import InputError
 from calibwrap.freetext.clusters import clusters_of, counts, spelling
 from calibwrap.freetext.stated import REWARDING_DOUBT, Elicitation, Statement
@@ -74,8 +74,7 @@ class Stated(FreeTextDecoder):
         """Ask after each answer in turn; return the replies and what they state of that answer."""
         replies = []
         for number, said in enumerate(self.speaking(completions)):
-            seed = None if self.seed is None else self.seed + self.k + number
-            request = replace(self.request(), n=1, seed=seed, stop=())
+            request = replace(self.request(), n=1, seed=round_seed(self.seed, self.k + number), stop=())
             (reply,) = yield _reworded(request, reply=said.text, say=self.elicitation.after)
             statements = self.elicitation.parse(reply.text)
             replies.append((reply, tuple(replace(one, answer=said.text.strip()) for one in statements)))

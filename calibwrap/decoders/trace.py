@@ -1,5 +1,6 @@
 """Traces and what all decoders that draw several of them share: requests, early stopping, counting."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +60,20 @@ def traces_of(rule: AnswerRule, completions: Sequence[Completion]) -> list[Trace
     return [Trace(one, label) for one, label in pairs if label is not None and one.labels is not None]
 
 
+def round_seed(seed: int | None, drawn: int) -> int | None:
+    """Return the seed of a decoder's round when `drawn` completions are there: `seed` itself for the first round.
+
+    That of a later one is hashed (31 bits), because some runtimes draw completion i with seed + i: rounds whose seeds
+    lie near each other, or near another decoder's, would draw the same again.
+
+    >>> round_seed(7, 0), round_seed(None, 2), round_seed(0, 2) == round_seed(2, 0)
+    (7, None, False)
+    """
+    if seed is None or not drawn:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}:{drawn}".encode()).digest()[:4], "big") >> 1
+
+
 def checked_answer(
     text: str, confidence: float, bounds: tuple[float, float], probabilities: dict[str, float]
 ) -> Answer:
@@ -99,7 +114,7 @@ class TraceDecoder(Decoder):
     max_tokens: int = 256
     """Most tokens to draw for each trace."""
     seed: int | None = 0
-    """Same seed, same traces; a later round uses seed + traces drawn before it. None for other traces each time."""
+    """Same seed, same traces; a later round has a seed made of it (`round_seed`). None for other traces each time."""
     stop: tuple[str, ...] = ()
     """Texts that end a trace; they are not part of it."""
     adaptive: bool = False
@@ -131,7 +146,7 @@ class TraceDecoder(Decoder):
         """Return what to ask for when `drawn` traces are there.
 
         >>> from calibwrap.decoders import ConfidenceAtK
-        >>> ConfidenceAtK(k=8).request(0).n, ConfidenceAtK(k=8, adaptive=True).request(2).seed
+        >>> ConfidenceAtK(k=8).request(0).n, ConfidenceAtK(k=8, adaptive=True).request(0).n
         (8, 2)
         """
         at_once = -(-self.k // ROUNDS) if self.adaptive else self.k
@@ -139,7 +154,7 @@ class TraceDecoder(Decoder):
             n=min(at_once, self.k - drawn),
             max_tokens=self.max_tokens,
             temperature=self.temperature,
-            seed=None if self.seed is None else self.seed + drawn,
+            seed=round_seed(self.seed, drawn),
             stop=self.stop,
             answer=self.rule,
         )

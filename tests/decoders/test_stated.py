@@ -4,6 +4,7 @@ import pytest
 
 import calibwrap as cw
 from calibwrap.decoders.rewording import Reworded, drawn_as
+from calibwrap.decoders.trace import round_seed
 from calibwrap.errors import InputError
 from calibwrap.freetext import ONE_STEP, TWO_STEP, top_guesses
 
@@ -54,9 +55,9 @@ def test_two_steps_ask_after_each_answer():
     assert drawn_as(first) == cw.Sampling(n=3, max_tokens=64, temperature=1.0, seed=5)
     said = [reply(" Paris"), reply("..."), reply("Rome")]
     second = flow.send(said)
-    assert (second.reply, second.say, second.n, second.seed) == (" Paris", TWO_STEP.after, 1, 8)
+    assert (second.reply, second.say, second.n, second.seed) == (" Paris", TWO_STEP.after, 1, round_seed(5, 3))
     third = flow.send([reply("0.5")])
-    assert (third.reply, third.seed) == ("Rome", 9)
+    assert (third.reply, third.seed) == ("Rome", round_seed(5, 4))
     with pytest.raises(StopIteration) as end:
         flow.send([reply("Probability: 80%")])
     answer = end.value.value
