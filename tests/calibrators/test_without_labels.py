@@ -98,3 +98,22 @@ def test_an_unknown_method_is_named():
     post, pre = problem(5, n=30)
     with pytest.raises(InputError, match=r"one of mean, beta.*Got 'temperature'"):
         cw.fit_without_labels(post, pre, "temperature")
+
+
+def test_halves_and_evaluations_take_them_by_name(tmp_path):
+    from calibwrap.evaluate import evaluate
+    from calibwrap.halves import over_halves
+    from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
+
+    model, methods = ToyModel.random(3), ["matched-mean", "soft:platt"]
+    questions = toy_questions(200, model=model)
+    lm, base = cw.wrap(ToyAdapter(model.sharpened(3.0))), cw.wrap(ToyAdapter(model))
+    found = evaluate(lm, questions, tmp_path / "out", fit=methods, reference=base, readout="label")
+    series = found.metrics()["series"]
+    assert {series[name]["accuracy"]["value"] for name in ("raw", *methods)} == {series["raw"]["accuracy"]["value"]}
+    assert all(series[name]["nll"]["value"] < series["raw"]["nll"]["value"] for name in methods)
+    scores, reference = lm.scores(questions, "label"), base.scores(questions, "label")
+    halves = over_halves(scores, [one.answer for one in questions], ["batch", *methods], reference, halves=3)
+    assert all(halves[name].value < halves["raw"].value for name in methods)
+    assert halves["batch"].value is not None
+    assert load(tmp_path / "out" / "calibrator-soft:platt.json") == found.calibrators["soft:platt"]
