@@ -6,7 +6,8 @@ from the journal afterwards, so that a run that was killed loses nothing that it
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from calibwrap import saving
 from calibwrap.answer_scores import of_answers
 from calibwrap.base import Adapter, Calibrator, Readout
 from calibwrap.calibrators import Temperature, fit_named
-from calibwrap.errors import InputError, JournalError, QuestionError
+from calibwrap.errors import InputError, JournalError, PromptTooLong, QuestionError
 from calibwrap.files import replacing
 from calibwrap.halves import over_halves
 from calibwrap.journal import Journal
@@ -162,7 +163,7 @@ def collect(
         done = len(questions) - len(left)
         if progress is not None:
             progress(done, len(questions))
-        for part in lm.scores_by_part([questions[row] for row in left], readout) if left else ():
+        for part in _parts(lm, [questions[row] for row in left], [keys[row] for row in left], readout):
             rows, left = left[: len(part)], left[len(part) :]
             written.append(
                 [{"id": keys[row], **row_record(part, at, len(questions[row].options))} for at, row in enumerate(rows)]
@@ -173,6 +174,31 @@ def collect(
         scores = join([row_scores(written.done[key], readout.label) for key in keys])
     warn_of_little_mass(readout, scores)
     return scores
+
+
+@contextmanager
+def naming(keys: Sequence[str]) -> Iterator[None]:
+    """Add to an error about the length of a prompt which questions were asked.
+
+    Raises:
+        PromptTooLong: as it came, with their keys.
+    """
+    try:
+        yield
+    except PromptTooLong as error:
+        one = f"the question {keys[0]!r}"
+        told = one if len(keys) == 1 else f"one of the {len(keys)} questions from {keys[0]!r} to {keys[-1]!r}"
+        raise PromptTooLong(f"{error} It came with {told}.") from error
+
+
+def _parts(
+    lm: CalibratedLM, questions: Sequence[Question], keys: Sequence[str], readout: Readout
+) -> Iterator[OptionScores]:
+    """Yield the scores of a few questions at a time, as `CalibratedLM.scores_by_part` does."""
+    size = lm.adapter.provides.batch_size
+    for start in range(0, len(questions), size):
+        with naming(keys[start : start + size]):
+            yield from lm.scores_by_part(questions[start : start + size], readout)
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from calibwrap.decoders import Stated
 from calibwrap.decoders.answering import decoder_label
 from calibwrap.decoders.free_text import FreeTextDecoder
 from calibwrap.errors import InputError, JournalError
-from calibwrap.evaluate import content_hash, question_keys
+from calibwrap.evaluate import content_hash, naming, question_keys
 from calibwrap.freetext.fitting import free_prompts
 from calibwrap.journal import Journal
 from calibwrap.questions import SHORT, SHORT_CHAT, FreeQuestion, Prompt, Template
@@ -106,7 +106,8 @@ class _Asked:
         """Return the journal lines of some questions, asked together; one at a time where texts are sampled."""
         seed = self.decoder.seed or 0
         own = replace(self.decoder, seed=Drawing(seed=seed).seed_of(keys[0]) if self.size == 1 else seed)
-        answers = self.lm.batch([self.prompts[key] for key in keys], own)
+        with naming(keys):
+            answers = self.lm.batch([self.prompts[key] for key in keys], own)
         return [_record(key, own.seed, answer) for key, answer in zip(keys, answers, strict=True)]
 
 

@@ -15,8 +15,8 @@ from calibwrap.calibrators import CONFIDENCE_FITS, fit_named
 from calibwrap.decoders import Trace, TraceDecoder
 from calibwrap.decoders.answering import check_decoder, check_template, fitted_on
 from calibwrap.decoders.named import decoder_name
-from calibwrap.errors import CapabilityError, FitError, InputError
-from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, spent, write
+from calibwrap.errors import CapabilityError, FitError, InputError, QuestionError
+from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, question_keys, spent, write
 from calibwrap.freetext.fitting import fit_on_answers
 from calibwrap.questions import Question, Template, answers_of, check_questions
 from calibwrap.scores import Bools, Floats, OptionScores, join
@@ -134,7 +134,7 @@ def evaluate_decoder(
                 "readout instead."
             )
     if fit:
-        answers_of(questions)
+        _check_answers(questions)
     drawing = drawing_of(decoder, template or default_template(lm.adapter.provides))
     warn_of_template(drawing.template, drawing.marker)
     _check_calibrator(lm, decoder, drawing, strict)
@@ -213,6 +213,21 @@ def trace_scores(named: Sequence[Sequence[Trace]], answers: Sequence[int]) -> tu
             "template that the model follows, such as letter-reasoned, or more tokens a trace."
         )
     return join([scores for scores, _ in pairs]), [answer for _, answer in pairs]
+
+
+def _check_answers(questions: Sequence[Question]) -> None:
+    """Return nothing when all questions have an answer: a decoder's fits all need them.
+
+    Raises:
+        QuestionError: names the first question without one.
+    """
+    pairs = zip(question_keys(questions), questions, strict=True)
+    unknown = [key for key, question in pairs if question.answer is None]
+    if unknown:
+        raise QuestionError(
+            f"A decoder's answers are calibrated with labels, and {len(unknown)} of {len(questions)} questions have no "
+            f"answer (first: {unknown[0]}): add them, leave these questions out, or evaluate without a fit."
+        )
 
 
 def _check_calibrator(lm: CalibratedLM, decoder: TraceDecoder, drawing: Drawing, strict: bool) -> None:

@@ -17,7 +17,7 @@ from calibwrap.decoders.reading import completed
 from calibwrap.decoders.replay import replayed
 from calibwrap.decoders.settings import check_type
 from calibwrap.errors import CalibrationWarning, InputError, JournalError
-from calibwrap.evaluate import content_hash, question_keys
+from calibwrap.evaluate import content_hash, naming, question_keys
 from calibwrap.journal import Journal
 from calibwrap.questions import LETTER_REASONED, LETTER_REASONED_CHAT, LETTERS, Question, Template
 from calibwrap.score_records import row_record, row_scores
@@ -170,7 +170,8 @@ def draw_traces(
     def record(index: int) -> dict[str, Any]:
         asked = replace(decoder, k=drawing.k, adaptive=False, labels=labels[index], seed=drawing.seed_of(keys[index]))
         prompt = drawing.template.prompt(questions[index], labels[index])
-        (drawn,) = completed(lm.adapter, [prompt], asked.request(0), Identity())
+        with naming([keys[index]]):
+            (drawn,) = completed(lm.adapter, [prompt], asked.request(0), Identity())
         return traces_record(keys[index], asked, drawn)
 
     done: Mapping[str, Mapping[str, Any]]

@@ -211,7 +211,8 @@ class CalibratedLM:
         """Return the decoder, `Greedy` for none; warn, or refuse, where the calibrator was fitted on something else."""
         chosen = Greedy() if decoder is None else decoder
         check_decoder_type(chosen)
-        warn_of_other_use(self.calibrator, is_on_traces=chosen.needs.traces, strict=self.strict)
+        if chosen.needs.traces:  # one of options does not go with any other decoder at all
+            warn_of_other_use(self.calibrator, is_on_traces=True, strict=self.strict)
         check_decoder(self.calibrator, chosen, strict=self.strict)
         return chosen
 

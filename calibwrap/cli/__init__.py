@@ -17,6 +17,8 @@ __all__ = ["main"]
 
 _STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""
+_WRONG_USAGE = 2
+"""Exit code that typer gives where options are unknown, missing, or do not go together."""
 _JOURNALLED = {"demo": "", **dict.fromkeys(("evaluate", "fit", "train"), " with --resume")}
 """Commands that keep a journal, and what to add to them to go on."""
 
@@ -36,6 +38,8 @@ def main() -> None:
     except CalibwrapError as error:
         _fail(str(error), type(error).__name__)
     except SystemExit as end:
+        if end.code == _WRONG_USAGE:
+            _tell_wrong_usage(end.__context__)
         if end.code != _STOPPED:
             raise
         _fail(" ".join(["Stopped.", *_ways_on(sys.argv[1:])]), "Interrupted", _STOPPED)
@@ -44,6 +48,13 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}. Pass a place that can be written.", "OSError")
+
+
+def _tell_wrong_usage(cause: BaseException | None) -> None:
+    """Print a wrong usage for machines too; for people typer has said it on standard error."""
+    if "--json" in sys.argv and cause is not None:
+        message = masked(str(cause), sys.argv[1:])
+        print(json.dumps({"error": message, "type": "UsageError"}, ensure_ascii=False))
 
 
 def _ways_on(words: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from calibwrap.cli.free_text import FREE_DECODERS, Freely, is_free_name
 from calibwrap.cli.parts import open_model, read_readout, read_template
 from calibwrap.decoders import Greedy, SelfConsistency, TraceDecoder, fitted_on_traces
 from calibwrap.decoders.answering import check_template
-from calibwrap.decoders.named import find_decoder
+from calibwrap.decoders.named import GREEDY, find_decoder
 from calibwrap.errors import InputError
 from calibwrap.questions import TEMPLATES, Chat, FreeQuestion, Prompt, Question, Template
 from calibwrap.scores import OptionScores
@@ -88,6 +88,8 @@ def run(
     how: How = How(),
 ) -> None:
     """Ask and print the answer."""
+    if options and how.draws:
+        _check_choosing(options, how)
     freely = None if options else _freely(how)
     if freely is not None:
         freely.check("ask without -o", template)
@@ -115,6 +117,23 @@ def run(
             lm = _calibrated(lm, saved, compared, asked_with, strict)
         meaning = "" if freely is None else freely.meaning
         _answer(lm, prompt, decoder, names, how.stream, as_json, meaning)
+
+
+def _check_choosing(options: list[str], how: How) -> None:
+    """Return nothing when what is drawn can choose among the options; asked before a model is loaded.
+
+    Raises:
+        InputError: a single option, a decoder of free text, or several completions of a greedy one.
+    """
+    if how.decoder is not None and is_free_name(how.decoder):
+        raise InputError(
+            f"--decoder {how.decoder} answers in free text, and -o gives options: leave -o out, or take a decoder that "
+            "chooses among options, such as confidence@8."
+        )
+    if how.decoder == GREEDY and how.k is not None:
+        raise InputError("--decoder greedy draws one text, always the same: leave --k out, or take confidence.")
+    if len(options) < 2:
+        raise InputError(f"To choose among options takes at least two: give -o again. Got {options}.")
 
 
 def _choose(lm: CalibratedLM, question: Question, as_json: bool) -> None:
@@ -244,7 +263,8 @@ def _print(
     console = Console()
     if not was_shown:
         console.print(f"{answer.text or 'No answer could be read.'}\n", markup=False, highlight=False)
-    console.print(f"{answer.confidence:.1%}  {_kind(answer, meaning)}")
+    if answer.text:  # else there is nothing that a probability could be of
+        console.print(f"{answer.confidence:.1%}  {_kind(answer, meaning)}")
     if answer.unparsed:
         console.print(f"{answer.unparsed} of {len(answer.candidates)} completions named no answer.")
     if answer.probabilities:

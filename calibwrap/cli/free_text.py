@@ -13,7 +13,7 @@ from calibwrap.capabilities import Provides
 from calibwrap.cli.parts import read_template
 from calibwrap.decoders import FreeText, PTrue, SelfConsistency, SemanticEntropy, Stated
 from calibwrap.decoders.free_text import FreeTextDecoder
-from calibwrap.decoders.named import find_decoder
+from calibwrap.decoders.named import GREEDY, find_decoder
 from calibwrap.errors import InputError
 from calibwrap.evaluate_free import find_judge
 from calibwrap.evaluate_free_answers import default_free_stops, default_free_template
@@ -210,6 +210,11 @@ def check_for_options(freely: Freely, data: str, fits: Sequence[str] = ()) -> No
         raise InputError(
             "--temperature, --max-tokens and --stop belong to what --decoder draws, and none is named: the options' "
             "probabilities are read, nothing is drawn."
+        )
+    if decoder == GREEDY and freely.temperature:
+        raise InputError(
+            "--decoder greedy takes the most probable token each time, which is temperature 0: leave --temperature "
+            "out, or take confidence@1, which draws."
         )
     confidence = [method for method in fits if method in CONFIDENCE_FITS]
     if decoder is None and confidence:

@@ -126,7 +126,8 @@ def _canonical(row: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in needed if name not in fields]
     if missing:
         raise QuestionError(
-            f"Field {missing[0]!r} is missing. Every question needs 'prompt' and 'options', or 'answers' for free text."
+            f"Field {missing[0]!r} is missing. Every question needs 'prompt' and 'options', or 'answers' for free "
+            "text, which is null or [] where none is known."
         )
     return fields
 

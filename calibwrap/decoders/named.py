@@ -68,6 +68,6 @@ def decoder_name(decoder: TraceDecoder) -> str:
     ('weighted@4', 'greedy')
     """
     kinds = {kind: name for name, kind in DECODERS.items()}
-    if decoder == find_decoder(GREEDY, labels=decoder.labels, marker=decoder.marker, max_tokens=decoder.max_tokens):
+    if type(decoder) is ConfidenceAtK and decoder.k == 1 and decoder.temperature == 0.0:
         return GREEDY
     return f"{kinds.get(type(decoder), type(decoder).__name__)}@{decoder.k}"

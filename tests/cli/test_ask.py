@@ -93,6 +93,7 @@ def test_traces_that_name_nothing_are_told(run: Any) -> None:
     code, out, _ = run(*words)
     assert code == 0
     assert "No answer could be read." in out
+    assert "0.0%" not in out
     assert "4 of 4 completions named no answer." in out
     answer = json.loads(run(*words, "--decoder", "majority", "--json")[1])
     assert (answer["text"], answer["confidence"], answer["unparsed"], answer["drawn"]) == ("", 0.0, 4, 4)
@@ -120,6 +121,9 @@ def test_options_that_do_not_go_together_are_wrong_usage(run: Any, words: tuple[
         (("--decoder", "majority@8"), "chooses among options"),
         (("-o", "A", "-o", "B", "--decoder", "majorty@8"), "Did you mean 'majority'?"),
         (("-o", "A", "-o", "B", "--decoder", "majority"), "needs the number of traces"),
+        (("-o", "A", "-o", "B", "--decoder", "self-consistency@3"), "answers in free text, and -o gives options"),
+        (("-o", "A", "-o", "B", "--k", "2", "--decoder", "greedy"), "leave --k out"),
+        (("-o", "A", "--k", "2"), "at least two: give -o again"),
     ],
 )
 def test_a_decoder_that_does_not_fit_is_one_clear_sentence(run: Any, words: tuple[str, ...], says: str) -> None:

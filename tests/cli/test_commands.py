@@ -208,6 +208,8 @@ def test_check_runs_the_conformance_kit(run: Any) -> None:
 )
 def test_wrong_usage_is_exit_code_2(run: Any, words: tuple[str, ...]) -> None:
     assert run(*words)[0] == 2
+    code, out, err = run(*words, "--json")
+    assert (code, json.loads(out)["type"]) == (2, "UsageError"), err
 
 
 def test_a_failure_is_one_sentence_and_exit_code_1(run: Any) -> None:

@@ -101,6 +101,40 @@ def test_a_calibrator_of_confidences_knows_the_decoder_and_the_template(run: Any
     assert (code, "ConfidenceAtK" in err or "the template" in err) == (1, True), err
 
 
+def test_answers_that_are_missing_are_told_with_what_a_decoder_can_do(run: Any, tmp_path: Path) -> None:
+    rows = [{"id": f"q{n}", "prompt": "Red?", "options": ["Mars", "Venus"], "answer": [0, None][n]} for n in range(2)]
+    (tmp_path / "some.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("evaluate", "toy:0", "--data", "some.jsonl", "--decoder", "weighted@2", "--fit", "platt", "--out", "e")
+    code, _, err = run(*words)
+    assert (code, "1 of 2 questions have no answer (first: q1)" in err, "daca" in err) == (1, True, False), err
+
+
+def test_a_prompt_that_is_too_long_is_told_by_its_question(run: Any, tmp_path: Path) -> None:
+    rows = [{"id": f"q{n}", "prompt": "sun " * (5000 if n == 2 else 1), "answers": ["A"]} for n in range(3)]
+    (tmp_path / "free.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    drawn = ("--data", "free.jsonl", "--decoder", "self-consistency@2", "--out", "f")
+    for row in rows:
+        row |= {"options": ["Mars", "Venus"], "answer": 0}
+        del row["answers"]
+    (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    traced, read = (
+        ("--decoder", "confidence@2", "--template", "t.json", "--out", "g"),
+        ("--readout", "label", "--out", "h"),
+    )
+    for words, told in (
+        (drawn, "It came with the question 'q2'."),
+        (("--data", "long.jsonl", *traced), "It came with the question 'q2'."),
+        (("--data", "long.jsonl", *read), "It came with one of the 3 questions from 'q0' to 'q2'."),
+    ):
+        code, _, err = run("evaluate", "toy:0", *words)
+        assert (code, told in err) == (1, True), err
+
+
+def test_greedy_goes_by_its_name(run: Any) -> None:
+    code, out, err = run(*WORDS, "--decoder", "greedy", "--stop", "x", "--out", "e", "--json")
+    assert (code, json.loads(out)["decoder"]["name"]) == (0, "greedy"), err
+
+
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
@@ -108,6 +142,7 @@ def test_a_calibrator_of_confidences_knows_the_decoder_and_the_template(run: Any
         (("--decoder", "confidence@4", "--fit", "daca"), 1, "calibrated with labels"),
         (("--decoder", "confidence@4", "--readout", "label"), 2, "takes no --readout"),
         (("--decoder", "confidence@4", "--reference", "toy:1"), 2, "no --reference"),
+        (("--decoder", "greedy", "--temperature", "0.8"), 1, "leave --temperature out"),
         (("--stop", "x"), 1, "belong to what --decoder draws"),
     ],
 )

@@ -52,7 +52,7 @@ def test_what_is_saved_comes_back(tmp_path_factory, rows):
         ([{"prompt": "Who?", "answers": ["x"], "answer": 0}], r"Keep 'options' and 'answer', or 'answers' alone"),
         ([{"prompt": "Who?", "answers": "x"}], r"'answers' must be a list of texts, each a spelling .* Got 'x'"),
         ([{"prompt": "Who?", "answers": [" "]}], r"'answers\[0\]' must be a text that is not empty"),
-        ([{"prompt": "Who?"}], r"Field 'options' is missing.* or 'answers' for free text"),
+        ([{"prompt": "Who?"}], r"Field 'options' is missing.* or 'answers' for free text, which is null"),
         ([{"answers": ["x"]}], r"Field 'prompt' is missing"),
     ],
 )

@@ -296,3 +296,11 @@ def test_another_template_than_fitted_is_said_and_refused_where_that_was_asked_f
         lm.answer_batch(questions, decoder, template=other)
     with pytest.raises(ProvenanceMismatch, match=wrong):
         lm.with_calibrator(lm.calibrator, strict=True).answer_batch(questions, decoder, template=other)
+
+
+@pytest.mark.parametrize("decoder", [cw.Stated(max_tokens=2), cw.PTrue(max_tokens=2), cw.FreeText(max_tokens=2)])
+def test_a_calibrator_of_traces_is_refused_without_a_word_about_another_use(decoder):
+    report = cw.FitReport("temperature", 9, 9, 0.0, 0.0, readout="trace:letter:Answer:")
+    lm = cw.wrap(ToyAdapter()).with_calibrator(cw.Temperature(2.0, report=report), strict=True)
+    with pytest.raises(CapabilityError, match="maps probabilities of options"):
+        lm(PROMPT, decoder)
