@@ -54,7 +54,9 @@ class DecodedEvaluation(Evaluation):
     def cost(self) -> dict[str, Any]:
         """Return what the answers cost and how many traces had no vote.
 
-        `unanswered` counts questions without any label by name; they are counted as wrong, with confidence 0.
+        `traces_saved` counts those of the k for each question that an adaptive decoder did without; an evaluation draws
+        all of them all the same. `unanswered` counts questions without any label by name; they are counted as wrong,
+        with confidence 0.
         """
         every = [one for of in self.traces for one in of]
         tokens = sum(len(one.scores) for one in every)
@@ -62,6 +64,7 @@ class DecodedEvaluation(Evaluation):
         return {
             "traces": len(every),
             "traces_per_question": len(every) / len(self.questions),
+            "traces_saved": int(self.drawing["k"]) * len(self.questions) - len(every),
             "tokens": tokens,
             "tokens_per_question": tokens / len(self.questions),
             "unparsed": len(every) - named,

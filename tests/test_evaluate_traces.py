@@ -94,6 +94,15 @@ def test_traces_of_one_journal_serve_every_decoder_without_a_model_call(tmp_path
         decoded(find_decoder("weighted@2", **ASK, temperature=0.5), QUESTIONS, draw_traces_of(tmp_path))
 
 
+def test_what_an_adaptive_decoder_did_without_is_counted(tmp_path):
+    plain = run(tmp_path / "plain").cost()
+    quick = run(tmp_path / "quick", find_decoder("confidence@8", **ASK, adaptive=True, threshold=0.6)).metrics()[
+        "decoder"
+    ]
+    assert plain["traces_saved"] == 0
+    assert quick["traces_saved"] == 8 * len(QUESTIONS) - quick["traces"] > 0
+
+
 def draw_traces_of(folder):
     lm = cw.wrap(ToyAdapter(MODEL))
     return draw_traces(lm, QUESTIONS, drawing_of(DECODER, LETTER), DECODER, folder / TRACES, resume=True)

@@ -65,9 +65,7 @@ def test_each_round_has_a_seed_of_its_own():
     decoders = [cw.ConfidenceAtK(k=8, adaptive=True, seed=seed) for seed in range(9)]
     seeds, again = ([[request.seed for request in rounds(one)] for one in decoders] for _ in range(2))
     assert [of[0] for of in seeds] == list(range(9))  # the first round is that of a decoder that does not stop early
-    assert seeds == [
-        [request.seed for request in rounds(cw.ConfidenceAtK(k=8, adaptive=True, seed=s))] for s in range(9)
-    ]
+    assert seeds == again
     drawn = [seed + index for of in seeds for seed in of[1:] for index in range(2)]  # as runtimes seed completion i
     assert len({*drawn, *range(10)}) == len(drawn) + 10
     assert {request.seed for request in rounds(cw.ConfidenceAtK(k=8, adaptive=True, seed=None))} == {None}
