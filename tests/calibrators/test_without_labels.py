@@ -106,7 +106,7 @@ def test_halves_and_evaluations_take_them_by_name(tmp_path):
     from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
 
     model, methods = ToyModel.random(3), ["matched-mean", "soft:platt"]
-    questions = toy_questions(200, model=model)
+    questions = toy_questions(80, model=model)
     lm, base = cw.wrap(ToyAdapter(model.sharpened(3.0))), cw.wrap(ToyAdapter(model))
     found = evaluate(lm, questions, tmp_path / "out", fit=methods, reference=base, readout="label")
     series = found.metrics()["series"]
