@@ -207,7 +207,7 @@ def in_one_group(logprobs, answers):
 
 
 FITS = [
-    Entry("auto", lambda: fit_auto),
+    Entry("auto", lambda: partial(fit_auto, methods=("matrix", "vector"))),
     Entry("temperature", lambda: fit_temperature),
     Entry("vector-scaling", lambda: fit_vector_scaling),
     Entry("matrix-scaling", lambda: fit_matrix_scaling),
