@@ -13,13 +13,13 @@ from calibwrap.readouts import Label
 from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
 
 BASE = ToyModel.random(seed=1)
-FIT, GUARD, NEW = (toy_questions(n, seed=seed, model=BASE) for n, seed in ((200, 1), (1000, 2), (800, 3)))
+FIT, GUARD, NEW = (toy_questions(n, seed=seed, model=BASE) for n, seed in ((100, 1), (800, 2), (400, 3)))
 LABEL = Label(min_mass=0.0)
 RISK = 0.3
 
 
-def fitted(sharpness: float = 3.0) -> cw.CalibratedLM:
-    lm = cw.CalibratedLM(ToyAdapter(BASE.sharpened(sharpness)), readout=LABEL)
+def fitted() -> cw.CalibratedLM:
+    lm = cw.CalibratedLM(ToyAdapter(BASE.sharpened(3.0)), readout=LABEL)
     return lm.fit(FIT, method="temperature")
 
 
