@@ -94,15 +94,19 @@ def load_decision(path: str | os.PathLike[str], *, question_type: QuestionType =
     return Temperature(value or 1.0, report=FitReport("given", 0, 0, 0.0, 0.0, notes=(said,)))
 
 
+ONE_TEMPERATURE = ("daca", "matched-mean", "naive-kl", "temperature")
+"""Methods that fit one temperature and nothing else."""
+
+
 def check_method(method: str) -> None:
     """Return nothing when the fit called `method` gives a calibrator that `decision.json` can hold.
 
     Raises:
-        InputError: it gives more than one number.
+        InputError: it gives, or may give, more than one number.
 
     >>> check_method("daca")
     """
-    if method in ("vector", "matrix"):
+    if method not in ONE_TEMPERATURE:
         raise InputError(f"{NAME} holds one temperature, and method {method!r} fits more: use a file of another name.")
 
 

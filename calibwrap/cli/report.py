@@ -28,6 +28,7 @@ MANY_UNREAD = 0.1
 
 NAMES = {
     RAW: "as the model says it",
+    "auto": "the method that cross-validation chose, with labels",
     "temperature": "temperature scaling, with labels",
     "daca": "DACA, without labels",
     "naive-kl": "naive KL alignment, without labels",
