@@ -4,7 +4,7 @@ Five seeded splits: the probe and the temperature are fitted on the same labels 
 read options one at a time, so that their order cannot flip an answer. What was read of the model is kept in `--cache`,
 and a run that is stopped goes on from there:
 
-    OMP_NUM_THREADS=1 python benchmarks/probe.py --cache FOLDER [--questions 400] [--labels 50 300] [--minutes 60]
+    OMP_NUM_THREADS=1 python benchmarks/probe.py --cache FOLDER [--questions 296] [--labels 50 200] [--minutes 60]
 """
 
 import argparse
@@ -74,12 +74,13 @@ def main():
     options.add_argument("--cache", type=Path, required=True)
     options.add_argument("--model", default="smollm2-135m-instruct")
     options.add_argument("--data", default="arc_easy")
-    options.add_argument("--questions", type=int, default=400)
-    options.add_argument("--labels", type=int, nargs="+", default=[50, 300])
+    options.add_argument("--questions", type=int, default=296)
+    options.add_argument("--labels", type=int, nargs="+", default=[50, 200])
     options.add_argument("--minutes", type=float, default=60.0)
     asked = options.parse_args()
     warnings.simplefilter("ignore", CalibrationWarning)
-    questions = cw.load_questions(asked.data, split="train", limit=asked.questions, seed=0)
+    drawn = cw.load_questions(asked.data, split="train", limit=700, seed=0)
+    questions = [question for question in drawn if len(question.options) == 4][: asked.questions]  # chance is a quarter
     asked.cache.mkdir(parents=True, exist_ok=True)
     deadline = time.perf_counter() + 60 * asked.minutes
     with cw.wrap(f"hf:{packaged_model(asked.model)}") as lm:
