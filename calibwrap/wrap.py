@@ -103,8 +103,9 @@ class CalibratedLM:
         """Return this model with a calibrator fitted on `questions`.
 
         Args:
-            questions: with answers for methods that use labels; without, for "daca" and "naive-kl".
-            method: "temperature", "vector", "matrix" (labels); "daca", "naive-kl" (a reference model, no labels).
+            questions: with answers for methods that use labels; none are looked at by the others.
+            method: "temperature", "auto", "dirichlet", "top-label:beta", ... (labels); "daca", "matched-mean",
+                "soft:platt", ... (a reference model, no labels); "batch" (neither). `calibrators.FITS` holds all.
             reference: the pre-trained model of methods without labels: wrapped, an adapter, or a spec.
             readout: how this model is read; kept for its answers.
             reference_readout: how the reference is read; by default per token where this model is read by
@@ -124,7 +125,8 @@ class CalibratedLM:
             raise InputError(f"Method {method!r} {wanted} 'reference=', a pre-trained model. Got {reference!r}.")
         scores = self.scores(questions, chosen, progress)
         if reference is None:
-            return self.fitted(method, scores, answers=answers_of(questions), readout=chosen, **options)
+            answers = answers_of(questions) if spec.needs_answers else None
+            return self.fitted(method, scores, answers=answers, readout=chosen, **options)
         other = wrap(reference)
         other_readout = (
             default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
@@ -149,11 +151,7 @@ class CalibratedLM:
         `answers` are for methods with labels, `reference` (scores of the same questions by the reference model, whose
         `provenance` is noted) for methods without.
         """
-        spec = fit_named(method)
-        data = reference if spec.needs_reference else answers
-        if data is None:
-            raise InputError(f"Method {method!r} needs {'reference scores' if spec.needs_reference else 'answers'}.")
-        calibrator = spec.fit(scores, data, **options)
+        calibrator = fit_named(method)(scores, answers=answers, reference=reference, **options)
         if calibrator.report is not None:
             report = replace(
                 calibrator.report,
