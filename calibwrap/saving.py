@@ -1,9 +1,10 @@
 """Saved calibrators: one small file each, never code.
 
-A calibrator whose fields are a few numbers becomes a JSON file; one with arrays becomes a safetensors file with the
-same JSON in its metadata. Which of the two a file is, is read off its first bytes, not its name. The header holds the
-format version, the kind, the level, the fitted numbers (or the names of their arrays), the fit report with the model
-that it was fitted on, and the day. Floats are written so that they come back bit for bit.
+A file whose name ends in ".json" is JSON. Under any other name a calibrator whose fields are a few numbers becomes a
+JSON file too, and one with arrays a safetensors file with the same JSON in its metadata. Which of the two a file is, is
+read off its first bytes. The header holds the format version, the kind, the level, the fitted numbers (or the names of
+their arrays), the fit report with the model that it was fitted on, and the day. Floats are written so that they come
+back bit for bit.
 
     {"format": "calibwrap-calibrator", "format_version": 1, "date": "2026-11-22",
      "calibrator": {"kind": "temperature", "level": "option", "parameters": {"value": 2.5}, "report": {...}}}
@@ -26,6 +27,7 @@ from calibwrap.calibrators import Chain, calibrator_class
 from calibwrap.calibrators._inputs import today
 from calibwrap.errors import InputError, ProvenanceMismatch, ProvenanceWarning, SavedFileError
 from calibwrap.files import replacing
+from calibwrap.inline_arrays import INLINE, from_inline, inline
 from calibwrap.provenance import FitReport, Provenance
 
 FORMAT = "calibwrap-calibrator"
@@ -74,7 +76,7 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, provenance: Pr
 
     Args:
         calibrator: Any calibrator that is a dataclass of numbers, texts, arrays and other calibrators.
-        path: File to write, JSON or safetensors by what the calibrator holds, whatever its name.
+        path: File to write: JSON where its name ends in ".json", else JSON or safetensors by what the calibrator holds.
         provenance: The model that it was fitted on, if its report does not say so yet.
 
     Raises:
@@ -88,7 +90,7 @@ def save(calibrator: Calibrator, path: str | os.PathLike[str], *, provenance: Pr
     ...     load(f"{folder}/cal.json").value
     0.30000000000000004
     """
-    arrays: Arrays = {}
+    arrays = arrays_for(path)
     record = record_of(_with_provenance(calibrator, provenance), "", arrays)
     header = _Header(FORMAT, FORMAT_VERSION, today(), record)  # type: ignore[arg-type]
     write_whole(Path(path), packed(asdict(header), arrays))
@@ -172,16 +174,27 @@ def _with_provenance(calibrator: Calibrator, provenance: Provenance | None) -> C
     return replace(calibrator, report=known)
 
 
-def record_of(calibrator: Any, name: str, arrays: Arrays) -> Record:
+def arrays_for(path: str | os.PathLike[str]) -> Arrays | None:
+    """Return where the arrays of a file go: None, which is into the JSON itself, for a name that ends in ".json".
+
+    >>> arrays_for("cal.json"), arrays_for("cal.safetensors")
+    (None, {})
+    """
+    return None if Path(path).suffix == ".json" else {}
+
+
+def record_of(calibrator: Any, name: str, arrays: Arrays | None) -> Record:
     """Return the header's part on one calibrator; its arrays go to `arrays` under names that begin with `name`."""
     own = [field.name for field in fields(calibrator) if field.init and field.name not in ("report", "level")]
     parameters = {key: _encoded(getattr(calibrator, key), f"{name}{key}", arrays) for key in own}
     return Record(calibrator.kind, calibrator.level, parameters, calibrator.report)
 
 
-def _encoded(value: Any, name: str, arrays: Arrays) -> Any:
+def _encoded(value: Any, name: str, arrays: Arrays | None) -> Any:
     """Return `value` as JSON can hold it."""
     if isinstance(value, np.ndarray):
+        if arrays is None:
+            return inline(value)
         arrays[name] = np.ascontiguousarray(value)
         return {_ARRAY: name}
     if isinstance(value, Calibrator):
@@ -195,7 +208,7 @@ def _encoded(value: Any, name: str, arrays: Arrays) -> Any:
     raise InputError(f"The field '{name}' is a {type(value).__name__}, which cannot be saved: use numbers and arrays.")
 
 
-def packed(header: dict[str, Any], arrays: Arrays) -> bytes:
+def packed(header: dict[str, Any], arrays: Arrays | None) -> bytes:
     """Return the bytes of a file: the header as JSON, or a safetensors file with the same JSON where there are arrays.
 
     Raises:
@@ -326,6 +339,8 @@ def _decoded(value: Any, arrays: Arrays) -> Any:
         return tuple(_decoded(one, arrays) for one in value)
     if not isinstance(value, dict):
         return value
+    if set(value) == INLINE:
+        return from_inline(value)
     if set(value) == {_ARRAY}:
         if value[_ARRAY] not in arrays:
             raise SavedFileError(f"the array {value[_ARRAY]!r} is missing")

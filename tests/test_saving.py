@@ -26,6 +26,7 @@ from calibwrap.calibrators import (
     fit_temperature,
 )
 from calibwrap.errors import InputError, ProvenanceMismatch, ProvenanceWarning, SavedFileError
+from calibwrap.inline_arrays import from_inline, inline
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.saving import check_provenance, load, save
 
@@ -69,6 +70,51 @@ def test_every_kind_comes_back(calibrator, tmp_path):
     assert load(tmp_path / "cal") == calibrator
     holds_arrays = "weights" in repr(calibrator)
     assert ((tmp_path / "cal").read_bytes()[:1] == b"{") != holds_arrays
+
+
+@pytest.mark.parametrize("calibrator", [VECTOR, MATRIX, chain(MATRIX, VECTOR)], ids=["vector", "matrix", "chain"])
+def test_a_file_that_is_called_json_is_json_and_comes_back_bit_for_bit(calibrator, tmp_path):
+    save(calibrator, tmp_path / "cal.json")
+    assert json.loads((tmp_path / "cal.json").read_text(encoding="utf-8"))["calibrator"]["kind"] == calibrator.kind
+    save(calibrator, tmp_path / "cal.safetensors")
+    back = [load(tmp_path / f"cal.{suffix}") for suffix in ("json", "safetensors")]
+    assert back == [calibrator, calibrator]
+    parts = [one.parts[-1] if isinstance(one, Chain) else one for one in back]
+    assert parts[0].biases.tobytes() == parts[1].biases.tobytes()
+    assert not parts[0].biases.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        ({"dtype": "object", "values": [1.0, 2.0, 3.0]}, "an array of numbers was expected"),
+        ({"dtype": "U3", "values": ["1", "2", "3"]}, "an array of numbers was expected"),
+        ({"dtype": "nothing", "values": [1.0]}, "an array that is none"),
+        ({"dtype": "float64", "values": [[1.0], [2.0, 3.0]]}, "an array that is none"),
+        ({"dtype": "uint8", "values": [1, 2, 1000]}, "an array that is none"),
+        ({"dtype": "float64", "values": ["nan", "0", "0"]}, "NaN|finite"),
+        ({"dtype": "float64", "values": [0.0]}, "shape|numbers|length"),
+    ],
+)
+def test_a_broken_array_in_json_is_a_named_error(array, said, tmp_path):
+    save(VECTOR, tmp_path / "cal.json")
+    file = json.loads((tmp_path / "cal.json").read_text())
+    file["calibrator"]["parameters"]["biases"] = array
+    (tmp_path / "cal.json").write_text(json.dumps(file))
+    with pytest.raises(SavedFileError, match=said) as told:
+        load(tmp_path / "cal.json")
+    assert "cal.json" in str(told.value)
+
+
+@given(
+    st.lists(st.floats(allow_nan=False), min_size=1, max_size=4),
+    st.sampled_from(["float64", "float32", "float16"]),
+)
+def test_arrays_in_json_come_back_bit_for_bit_infinities_too(numbers, dtype):
+    with np.errstate(over="ignore"):
+        array = np.array(numbers).astype(dtype)
+    back = from_inline(json.loads(json.dumps(inline(array), allow_nan=False)))
+    assert (back.dtype, back.tobytes()) == (array.dtype, array.tobytes())
 
 
 def test_the_report_comes_back_with_its_provenance():
