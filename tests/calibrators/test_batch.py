@@ -55,7 +55,8 @@ def test_rows_of_other_lengths_count_in_units_of_chance():
 
 
 def test_a_place_that_no_row_has_is_left_as_it_is_and_told():
-    fitted = cw.fit_batch(np.log([[0.8, 1e-300, 0.2], [0.4, 1e-300, 0.6]]) + [0.0, -np.inf, 0.0])
+    without_second = np.array([0.0, -np.inf, 0.0])
+    fitted = cw.fit_batch(np.log([[0.8, 1e-300, 0.2], [0.4, 1e-300, 0.6]]) + without_second)
     assert fitted.biases == pytest.approx(-np.log([1.2, 1.0, 0.8]))
     assert any("place 1" in note for note in fitted.report.notes)
 
