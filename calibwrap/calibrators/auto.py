@@ -170,7 +170,7 @@ def fit_auto_confidence(
         InputError: wrong shapes, numbers outside [0, 1], an unknown method, or `n_folds` below 2.
 
     >>> calibrator = fit_auto_confidence([0.9] * 20 + [0.5] * 20, [1, 1, 1, 0] * 5 + [1, 0, 0, 0] * 5)
-    >>> calibrator.kind, calibrator.report.candidates[2].note
+    >>> calibrator.kind, calibrator.report.candidates[3].note
     ('platt', 'needs 500 rows, and 40 came')
     """
     from calibwrap.calibrators._fits import CONFIDENCE_FITS  # inside, because the registry lists this fit too

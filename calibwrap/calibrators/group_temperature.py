@@ -157,7 +157,7 @@ def fit_group_temperature(
     theta = -math.log(common)
     spread, dispersion = between_groups(list(parts.values()), theta)
     modes = {name: posterior_mode(part, theta, spread, dispersion) for name, part in parts.items()}
-    found = {name: min(max(math.exp(-mode), interval[0]), interval[1]) for name, mode in modes.items()}
+    found = {name: min(max(common * math.exp(theta - mode), interval[0]), interval[1]) for name, mode in modes.items()}
     loss = sum(part.loss(-math.log(found[name])) for name, part in parts.items())
     return GroupTemperature(
         common,

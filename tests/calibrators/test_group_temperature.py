@@ -62,9 +62,14 @@ def test_the_spread_is_recovered_and_none_is_none():
     assert np.abs(logs).mean() < 0.08
     found = float(fitted.report.notes[0].split("deviation of ")[1].split()[0])
     assert found == pytest.approx(np.log(temperatures).std(), abs=0.1)
-    same = cw.fit_group_temperature(*made([20] * 30, 0.0, 2)[:2], groups=made([20] * 30, 0.0, 2)[2])
-    assert same.value == pytest.approx(2.0, abs=0.35)
-    assert np.ptp(same.values) < 0.5
+
+
+def test_groups_that_differ_by_chance_alone_share_one_temperature():
+    logprobs, answers, _, _ = made([30] * 4, 0.0, 2)
+    alike = np.tile(np.arange(4), 30)  # rows dealt in turn
+    fitted = cw.fit_group_temperature(logprobs, answers, groups=[f"g{one}" for one in alike])
+    assert set(fitted.values) == {fitted.value}
+    assert "no more than chance" in fitted.report.notes[0]
 
 
 def test_the_common_temperature_is_that_of_all_rows():
