@@ -28,13 +28,13 @@ def drawn(rows, bias, seed):
     return 2.5 * truth, (truth + bias * LEAN + random.gumbel(size=truth.shape)).argmax(axis=1)
 
 
-def measured(rows, bias, repeats):
+def measured(rows, bias, repeats, methods):
     """Return how often another method was chosen, the mean cost beyond temperature, and seconds a choice."""
     others, costs, spent = 0, [], 0.0
     for seed in range(repeats):
         logprobs, answers = drawn(rows, bias, (seed, rows))
         began = time.perf_counter()
-        chosen = cw.fit_auto(logprobs, answers, seed=seed)
+        chosen = cw.fit_auto(logprobs, answers, methods=methods, seed=seed)
         spent += time.perf_counter() - began
         plain = cw.fit_temperature(logprobs, answers)
         fresh, right = drawn(20_000, bias, (seed, rows, 1))
@@ -47,13 +47,14 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--repeats", type=int, default=100)
     options.add_argument("--rows", type=int, nargs="+", default=[100, 300, 1000])
+    options.add_argument("--methods", nargs="+", default=["vector", "matrix"], help="the race, beside temperature")
     asked = options.parse_args()
     warnings.simplefilter("ignore", CalibrationWarning)
     print("| rows | bias | another method chosen | mean cost against temperature, nats | seconds |")
     print("|---|---|---|---|---|")
     for rows in asked.rows:
         for bias in (0.0, 0.25, 0.5, 1.0):
-            others, cost, seconds = measured(rows, bias, asked.repeats)
+            others, cost, seconds = measured(rows, bias, asked.repeats, asked.methods)
             print(f"| {rows} | {bias:g} | {others} of {asked.repeats} | {cost:+.4f} | {seconds:.2f} |", flush=True)
 
 
