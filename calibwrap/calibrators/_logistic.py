@@ -15,6 +15,7 @@ import numpy as np
 
 from calibwrap.scores import Floats
 
+_CHUNK = 16_384
 _MOST_STEPS = 200
 _MOST_HALVINGS = 60
 _LONGEST = 4.0  # change of a logit in the first step, then twice as much: a flat start makes Newton's far too long
@@ -73,48 +74,46 @@ def minimum(inputs: Floats, targets: Floats, start: Floats, free: list[int]) -> 
     >>> round(float(found.at[0]), 6), round(found.value, 6), found.converged
     (-1.098612, 0.562335, True)
     """
-    at, value = start, mean_loss(inputs, targets, start)
+    at, (value, gradient, curvature) = start, _swept(inputs, targets, start)
     for number in range(_MOST_STEPS):
-        gradient, curvature = _derivatives(inputs, targets, at)
         if np.abs(gradient[free]).max() < _CERTIFIED:
             return Minimum(at, value, gradient, True)
         step = np.zeros(len(at))
         step[free] = _solved(curvature[np.ix_(free, free)], gradient[free])
         step /= max(1.0, float(np.abs(inputs @ step).max()) / (_LONGEST * 2.0 ** min(number, 60)))
-        following = _halved(inputs, targets, at, value, step)
-        if following is None:
+        for _ in range(_MOST_HALVINGS):
+            following = _swept(inputs, targets, at - step)
+            if following[0] < value:
+                break
+            step = step / 2.0
+        else:
             break
-        at, value = following
-    gradient = _derivatives(inputs, targets, at)[0]
+        at, (value, gradient, curvature) = at - step, following
     return Minimum(at, value, gradient, float(np.abs(gradient[free]).max()) < 100.0 * _CERTIFIED)
 
 
 def mean_loss(inputs: Floats, targets: Floats, at: Floats) -> float:
     """Return the mean cross-entropy in nats at coefficients `at` (d,)."""
     logits = inputs @ at
-    return float((np.logaddexp(0.0, logits) - targets * logits).mean())
+    return float((np.maximum(logits, 0.0) + np.log1p(np.exp(-np.abs(logits))) - targets * logits).mean())
 
 
-def _derivatives(inputs: Floats, targets: Floats, at: Floats) -> tuple[Floats, Floats]:
-    """Return the gradient (d,) and the Hessian (d, d)."""
-    logits = inputs @ at
-    probabilities = np.exp(-np.logaddexp(0.0, -logits))
-    weights = probabilities * np.exp(-np.logaddexp(0.0, logits))
-    n = len(targets)
-    return inputs.T @ (probabilities - targets) / n, (inputs * weights[:, None]).T @ inputs / n
+def _swept(inputs: Floats, targets: Floats, at: Floats) -> tuple[float, Floats, Floats]:
+    """Return the mean cross-entropy, its gradient (d,) and Hessian (d, d): one exp a row, in cached parts."""
+    n, d = inputs.shape
+    value, gradient, curvature = 0.0, np.zeros(d), np.zeros((d, d))
+    for start in range(0, n, _CHUNK):
+        part, wanted = inputs[start : start + _CHUNK], targets[start : start + _CHUNK]
+        logits = part @ at
+        small = np.exp(-np.abs(logits))  # of the less probable side
+        less = small / (1.0 + small)
+        value += float((np.maximum(logits, 0.0) + np.log1p(small)).sum() - wanted @ logits)
+        gradient += (np.where(logits >= 0.0, 1.0 - less, less) - wanted) @ part
+        curvature += (part * (less * (1.0 - less))[:, None]).T @ part
+    return value / n, gradient / n, curvature / n
 
 
 def _solved(curvature: Floats, gradient: Floats) -> Floats:
     """Return Newton's step; a Hessian that has all but vanished far from the optimum gets a little identity."""
     least = 1e-12 * max(float(np.trace(curvature)), 1e-12)
     return np.asarray(np.linalg.solve(curvature + least * np.eye(len(gradient)), gradient))
-
-
-def _halved(inputs: Floats, targets: Floats, at: Floats, value: float, step: Floats) -> tuple[Floats, float] | None:
-    """Return the first of `at - step`, `at - step / 2`, ... that is no worse, and its value; None where none is."""
-    for _ in range(_MOST_HALVINGS):
-        following = mean_loss(inputs, targets, at - step)
-        if following < value:
-            return at - step, following
-        step = step / 2.0
-    return None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.calibrators._affine import checked_parameters
-from calibwrap.calibrators._confidence import ConfidenceCalibrator, checked_pairs, cross_entropy
+from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, checked_pairs, cross_entropy
 from calibwrap.calibrators._inputs import today
 from calibwrap.errors import FitError, InputError
 from calibwrap.provenance import FitReport
@@ -100,7 +100,8 @@ def fit_histogram_binning(
     edges = _edges(said, checked_count("n_bins", n_bins), checked_choice("strategy", strategy, ("uniform", "quantile")))
     which = np.searchsorted(edges[1:-1], said, side="right")
     rows = np.bincount(which, minlength=len(edges) - 1).astype(np.float64)
-    values = np.bincount(which, weights=right, minlength=len(rows)) / np.maximum(rows, 1.0)
+    sums = np.bincount(which, weights=right, minlength=len(rows)).astype(np.float64)
+    values = sums / np.maximum(rows, 1.0)
     values = np.where(rows > 0, np.minimum(values, 1.0), (edges[1:] + edges[:-1]) / 2.0)
     shares = _in_order(values, rows) if monotone else values
     report = FitReport(
@@ -108,7 +109,7 @@ def fit_histogram_binning(
         rows=len(said),
         rows_used=len(said),
         objective_before=cross_entropy(said, right),
-        objective_after=cross_entropy(shares[which], right),
+        objective_after=_loss(shares, rows, sums),
         notes=_notes(rows, int((shares != values).sum())),
         date=today(),
     )
@@ -129,6 +130,12 @@ def _edges(confidence: Floats, n_bins: int, strategy: str) -> Floats:
     inner = np.minimum(_bins.quantile_edges(confidence, n_bins)[1:-1], np.nextafter(1.0, 0.0))
     below, first = np.unique(np.searchsorted(np.sort(confidence), inner, side="left"), return_index=True)
     return np.concatenate([[0.0], inner[first[below > 0]], [1.0]])  # ties: edges with no rows between them are one
+
+
+def _loss(shares: Floats, rows: Floats, sums: Floats) -> float:
+    """Return the mean cross-entropy of all rows, worked out from what their bins hold."""
+    inside = np.clip(shares, CLIP, 1.0 - CLIP)
+    return float(-(sums @ np.log(inside) + (rows - sums) @ np.log1p(-inside)) / rows.sum())
 
 
 def _in_order(values: Floats, rows: Floats) -> Floats:

@@ -29,7 +29,7 @@ def penalised_loss(numbers, logprobs, answers, off_diagonal, intercept):
     return loss + off_diagonal * (outside**2).mean() + intercept * (biases**2).mean() + ridge
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(50))
 def test_equals_a_slow_search(seed):
     logprobs, answers = made(80, seed=seed)
     strengths = 10.0 ** np.random.default_rng(seed).uniform(-3, 1, 2)
