@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibwrap.scores import Bools, Floats, logsumexp
+from calibwrap.scores import Bools, Floats
 
 _CHUNK = 32_768  # numbers: they fit a second-level cache
 _MOST_STEPS = 200
@@ -44,23 +44,15 @@ class Problem:
         k, columns = self.start.shape
         return bool(columns == k + 1)
 
-    def value(self, at: Floats) -> float:
-        """Return the mean cross-entropy plus penalty."""
-        total = 0.0
-        for part in self._chunks():
-            mapped = self._mapped(self._features(part), at, part)
-            total += _cross_entropy(mapped, self.targets[part])
-        return total / len(self.inputs) + 0.5 * float((self.strengths * (at - self.start) ** 2).sum())
-
-    def derivatives(self, at: Floats) -> tuple[Floats, Floats]:
-        """Return the gradient (K M,) and the curvature (K M, K M)."""
+    def swept(self, at: Floats) -> tuple[float, Floats, Floats]:
+        """Return the mean cross-entropy plus penalty, its gradient (K M,) and curvature (K M, K M)."""
         k, m = at.shape
-        gradient, curvature = np.zeros((k, m)), np.zeros((k * m, k * m))
+        total, gradient, curvature = 0.0, np.zeros((k, m)), np.zeros((k * m, k * m))
         for part in self._chunks():
-            features = self._features(part)
-            mapped = self._mapped(features, at, part)
-            shares = np.exp(mapped - logsumexp(mapped)[:, None])
-            excess = shares - self.targets[part]
+            features, targets = self._features(part), self.targets[part]
+            loss, shares = _softmax(self._mapped(features, at, part), targets)
+            total += loss
+            excess = shares - targets
             gradient += excess.T @ features[:, 0] if self.full else (excess[:, :, None] * features).sum(axis=0)
             weighed = shares[:, :, None] * features
             for one in range(k):
@@ -68,9 +60,10 @@ class Problem:
                 curvature[block, block] += weighed[:, one].T @ features[:, one]
             flat = weighed.reshape(len(shares), k * m)
             curvature -= flat.T @ flat
-        n = len(self.inputs)
-        gradient = gradient / n + self.strengths * (at - self.start)
-        return gradient.ravel(), curvature / n + np.diag(self.strengths.ravel())
+        n, away = len(self.inputs), at - self.start
+        value = total / n + 0.5 * float((self.strengths * away**2).sum())
+        gradient = gradient / n + self.strengths * away
+        return value, gradient.ravel(), curvature / n + np.diag(self.strengths.ravel())
 
     def _chunks(self) -> list[slice]:
         size = max(256, _CHUNK // self.start.size)
@@ -86,8 +79,8 @@ class Problem:
         return np.broadcast_to(row[:, None, :], (n, k, k + 1))
 
     def _mapped(self, features: Floats, at: Floats, part: slice) -> Floats:
-        mapped = features[:, 0] @ at.T if self.full else np.einsum("nkm,km->nk", features, at)
-        return np.where(self.mask[part], mapped, -np.inf)
+        mapped = features[:, 0] @ at.T if self.full else (features * at).sum(axis=2)
+        return mapped if self.full else np.where(self.mask[part], mapped, -np.inf)
 
 
 def newton(problem: Problem) -> tuple[Floats, bool]:
@@ -95,29 +88,31 @@ def newton(problem: Problem) -> tuple[Floats, bool]:
 
     Never above the start.
     """
-    at, value = problem.start, problem.value(problem.start)
+    at, (value, gradient, curvature) = problem.start, problem.swept(problem.start)
     for _ in range(_MOST_STEPS):
-        gradient, curvature = problem.derivatives(at)
         step = _solved(curvature, gradient)
-        gain = float(gradient @ step)
-        if 0.5 * gain < _CERTIFIED:
+        promised = float(gradient @ step)
+        if 0.5 * promised < _CERTIFIED:
             return at, True
-        for _ in range(_MOST_HALVINGS):
-            following = at - step.reshape(at.shape)
-            reached = problem.value(following)
-            if reached <= value - _PROMISED * gain:
+        for halvings in range(_MOST_HALVINGS):
+            share = 0.5**halvings
+            following = at - share * step.reshape(at.shape)
+            reached = problem.swept(following)
+            if reached[0] <= value - _PROMISED * share * promised:
                 break
-            step, gain = step / 2.0, gain / 2.0
         else:
-            return at, 0.5 * float(gradient @ _solved(curvature, gradient)) < 1e3 * _CERTIFIED
-        at, value = following, reached
+            return at, 0.5 * promised < 1e3 * _CERTIFIED
+        at, (value, gradient, curvature) = following, reached
     return at, False
 
 
-def _cross_entropy(mapped: Floats, targets: Floats) -> float:
-    """Return the summed cross-entropy; options of target 0 may be -inf."""
-    wanted = targets * np.where(targets > 0.0, mapped, 0.0)
-    return float((logsumexp(mapped) - wanted.sum(axis=1)).sum())
+def _softmax(mapped: Floats, targets: Floats) -> tuple[float, Floats]:
+    """Return the summed cross-entropy and the probabilities (n, K); options of target 0 may be -inf."""
+    top = mapped.max(axis=1, keepdims=True)
+    shares = np.exp(mapped - top)
+    total = shares.sum(axis=1, keepdims=True)
+    wanted = (targets * np.where(targets > 0.0, mapped, 0.0)).sum()
+    return float(top.sum() + np.log(total).sum() - wanted), shares / total
 
 
 def _solved(curvature: Floats, gradient: Floats) -> Floats:
