@@ -31,6 +31,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 SMALLEST = float(np.finfo(np.float64).eps)
 """A probability below it counts as this, since a classifier's 0 does not mean that the class does not exist."""
 
+WORDS = {"sigmoid": "class-wise:platt", "isotonic": "class-wise:isotonic"}
+"""What scikit-learn calls methods, and their names here."""
+
 ScoreKind = Literal["logits", "probabilities"]
 """What columns hold: logits or log-probabilities (both give the same), or probabilities."""
 
@@ -43,7 +46,7 @@ class ScoreCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
     step of a `Pipeline` it gives `predict_proba`, before another step `transform` gives calibrated log-probabilities.
 
     Args:
-        method: name of a fit with labels: "temperature", "vector", "matrix", "auto", ...
+        method: name of a fit with labels, such as "temperature", "vector" or "auto"; "sigmoid" and "isotonic" too.
         scores: what X holds, "logits" (or log-probabilities) or "probabilities". A probability of 0 counts as 2e-16.
         classes: all labels in the order of the columns; None takes those that are in y, sorted.
         options: passed to the fit, such as `{"ridge": 1e-3}`.
@@ -117,7 +120,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
 
     Args:
         estimator: a classifier with `decision_function` or `predict_proba`; the first is preferred.
-        method: name of a fit with labels: "temperature", "vector", "matrix", "auto", ...
+        method: name of a fit with labels, such as "temperature", "vector" or "auto"; "sigmoid" and "isotonic" too.
         cv: number of folds, a splitter, or an iterable of splits, as everywhere in scikit-learn; None is 5.
         n_jobs: folds that run at a time.
         options: passed to the fit of the calibrator.
@@ -234,7 +237,7 @@ def fitted_on(
     Raises:
         InputError: a label that is no class, or a method without labels.
     """
-    spec = fit_named(method)
+    spec = fit_named(WORDS.get(method, method))
     if not spec.needs_answers:
         raise InputError(f"'method' must be a fit with labels. Got {method!r}, which is fitted on a reference model.")
     return spec.fit(logits, _columns(labels, classes), **(options or {}))

@@ -135,6 +135,23 @@ def test_equals_scikit_learns_temperature(k, classifier):
     np.testing.assert_allclose(ours.predict_proba(rows), theirs.predict_proba(rows), atol=1e-3)
 
 
+@pytest.mark.parametrize(("method", "tolerance"), [("isotonic", 2e-3), ("sigmoid", 0.02)])
+def test_scikit_learns_words_mean_the_same(method, tolerance):
+    """Isotonic but for the scale between two steps, margin or probability; sigmoid but for their smoothed targets."""
+    rows, labels = features(2)
+    ours = CalibratedClassifier(LinearDiscriminantAnalysis(), method=method, cv=4).fit(rows, labels)
+    theirs = CalibratedClassifierCV(LinearDiscriminantAnalysis(), method=method, cv=4, ensemble=False).fit(rows, labels)
+    np.testing.assert_allclose(ours.predict_proba(rows), theirs.predict_proba(rows), atol=tolerance)
+
+
+def test_isotonic_of_three_classes_from_probabilities():
+    """To the digit, but that a step at 0 is 1e-6 here."""
+    rows, labels = features(3)
+    ours = CalibratedClassifier(GaussianNB(), method="isotonic", cv=4).fit(rows, labels)
+    theirs = CalibratedClassifierCV(GaussianNB(), method="isotonic", cv=4, ensemble=False).fit(rows, labels)
+    np.testing.assert_allclose(ours.predict_proba(rows), theirs.predict_proba(rows), atol=1e-5)
+
+
 def test_a_frozen_classifier_is_not_touched():
     rows, labels = features()
     inner = GaussianNB().fit(rows[:200], labels[:200])
