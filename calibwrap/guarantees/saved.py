@@ -23,8 +23,8 @@ from calibwrap.guarantees.monitor import LAMBDAS, POWERS, CalibrationMonitor, Dr
 from calibwrap.guarantees.selective import Guard
 from calibwrap.provenance import Provenance
 from calibwrap.saving import (
-    Arrays,
     Record,
+    arrays_for,
     built,
     checked_header,
     named,
@@ -112,7 +112,7 @@ def save_guarantee(saved: SavedGuarantee, path: str | os.PathLike[str]) -> None:
     ...     load_guarantee(f"{folder}/guard.json").guarantee == guard
     True
     """
-    arrays: Arrays = {}
+    arrays = arrays_for(path)
     calibrator = record_of(saved.calibrator, "", arrays)
     part = _Part(saved.guarantee.kind, asdict(saved.guarantee))
     header = _Header(FORMAT, FORMAT_VERSION, today(), saved.readout, part, saved.provenance, calibrator)  # type: ignore[arg-type]
