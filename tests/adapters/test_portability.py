@@ -9,7 +9,8 @@ import calibwrap as cw
 from calibwrap.errors import ProvenanceMismatch, ProvenanceWarning
 from calibwrap.questions import Template
 from calibwrap.readouts import Label
-from tests.servers import matched, real
+from calibwrap.training import export_gguf
+from tests.servers import real
 
 from . import vllm_models
 from .conftest import EXACT
@@ -45,7 +46,7 @@ def saved(here, tmp_path_factory):
 @pytest.fixture(scope="module")
 def gguf_file(tmp_path_factory):
     """The same weights as a 32-bit GGUF file."""
-    return matched.write_gguf(vllm_models.folder(), tmp_path_factory.mktemp("same") / "model.gguf")
+    return export_gguf(vllm_models.folder(), tmp_path_factory.mktemp("same") / "model.gguf")
 
 
 @pytest.fixture(scope="module")
