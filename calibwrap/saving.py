@@ -33,7 +33,7 @@ from calibwrap.provenance import FitReport, Provenance
 FORMAT = "calibwrap-calibrator"
 FORMAT_VERSION = 1
 MAX_BYTES = 64 * 2**20
-"""Largest file that `load` opens: a calibrator is small, and a larger file is something else."""
+"""Largest file that `save` writes and `load` opens: a calibrator is small, and a larger file is something else."""
 
 _WHAT = {FORMAT: "calibrator", "calibwrap-guarantee": "guarantee", "calibwrap-monitor": "monitor"}
 _OPENS = {
@@ -229,7 +229,16 @@ def packed(header: dict[str, Any], arrays: Arrays | None) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` beside `path` and move it there, so that `path` is always the old file or the new one."""
+    """Write `data` beside `path` and move it there, so that `path` is always the old file or the new one.
+
+    Raises:
+        SavedFileError: the file cannot be written, or is so large that it would not be opened again.
+    """
+    if len(data) > MAX_BYTES:
+        raise SavedFileError(
+            f"{path}: {len(data)} bytes to save, and a file of more than {MAX_BYTES} is not opened again; what was "
+            "there is untouched. Save what holds less."
+        )
     try:
         with replacing(path) as part, part.open("wb") as file:
             file.write(data)

@@ -28,7 +28,7 @@ from calibwrap.calibrators import (
 from calibwrap.errors import InputError, ProvenanceMismatch, ProvenanceWarning, SavedFileError
 from calibwrap.inline_arrays import from_inline, inline
 from calibwrap.provenance import FitReport, Provenance
-from calibwrap.saving import check_provenance, load, save
+from calibwrap.saving import MAX_BYTES, check_provenance, load, save
 
 HERE = Provenance(runtime="hf", model="tiny", revision="abc", dtype="float32", tokenizer="t", template="")
 VECTOR = VectorScaling([0.1, 1 / 3, -2.0], [0.0, 5e-324, 1e300])
@@ -260,6 +260,16 @@ def test_a_place_that_cannot_be_written_is_a_named_error(tmp_path):
     with pytest.raises(SavedFileError, match="could not be saved"):
         save(Temperature(2.0), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_would_not_be_opened_again_is_not_saved(tmp_path):
+    path = tmp_path / "cal"
+    save(VECTOR, path)
+    n = MAX_BYTES // 16  # two arrays of 8 bytes each: at the limit, and the header beyond
+    with pytest.raises(SavedFileError, match=f"more than {MAX_BYTES} is not opened again.*untouched"):
+        save(VectorScaling(np.ones(n), np.zeros(n)), path)
+    assert load(path) == VECTOR
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_saving_over_a_file_replaces_it(tmp_path):
