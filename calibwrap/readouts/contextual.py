@@ -1,5 +1,6 @@
 """Contextual readout: divide what a model says of each option by what it says of it when nothing is asked."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -15,6 +16,9 @@ from calibwrap.scores import OptionScores, log_softmax, logsumexp
 
 NOTHING_ASKED = ("N/A", "[MASK]", "?")
 """Questions without content: the first two are the paper's; its third, the empty text, is no question here."""
+
+NO_CHANCE = math.log(1e-200)
+"""Log-probability below which one that was read as a probability was 0: p_true.py writes a stated 0 as 1e-300."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +68,22 @@ class Contextual(Readout):
 
         Raises:
             CapabilityError: the backend cut a list off, so that no honest bounds of the ratio are known.
+            InputError: an option has probability 0 under every text without content, and not under its question.
         """
         asked = [replace(one, answer=None) for one in questions]
         empty = [replace(one, prompt=text, context="") for one in asked for text in self.content_free]
-        return corrected(self.inner.ask(adapter, [*asked, *empty]), len(questions), self.label)
+        zero = -np.inf if isinstance(self.inner, Continuation) else NO_CHANCE  # long texts are that improbable
+        return corrected(self.inner.ask(adapter, [*asked, *empty]), len(questions), self.label, zero)
 
 
-def corrected(read: OptionScores, n_questions: int, readout: str) -> OptionScores:
+def corrected(read: OptionScores, n_questions: int, readout: str, zero: float = NO_CHANCE) -> OptionScores:
     """Return p / q of the first `n_questions` rows, each by its own share of the rows that follow.
+
+    Log-probabilities of at most `zero` count as those of 0: such a p stays as it is where its q is 0 too.
 
     Raises:
         CapabilityError: truncated scores.
+        InputError: q is 0 where p is not.
 
     >>> rows = np.log([[0.6, 0.4], [0.8, 0.2], [0.4, 0.6]])  # a question, and two that ask nothing: 0.6 and 0.4
     >>> corrected(OptionScores(rows, "label"), 1, "contextual").probabilities.round(4).tolist()
@@ -89,12 +98,13 @@ def corrected(read: OptionScores, n_questions: int, readout: str) -> OptionScore
     texts = (len(read) - n_questions) // n_questions
     others = read.logprobs[n_questions:].reshape(n_questions, texts, -1)
     prior = logsumexp(others.transpose(0, 2, 1)) - np.log(texts)
-    possible = own.mask & (own.logprobs > -np.inf)
-    if not (prior[possible] > -np.inf).all():
-        row = int(np.argmax((possible & (prior == -np.inf)).any(axis=1)))
+    never = prior <= zero
+    lost = (own.logprobs > zero) & never
+    if lost.any():
+        row = int(np.argmax(lost.any(axis=1)))
         raise InputError(
             f"An option of question number {row + 1} has probability 0 under every text without content, so that "
             "nothing can be divided by it: use other 'content_free' texts."
         )
-    ratio = np.where(possible, own.logprobs - np.where(possible, prior, 0.0), -np.inf)
+    ratio = own.logprobs - np.where(never, 0.0, prior)
     return OptionScores(log_softmax(ratio), readout, own.mask, label_mass=own.label_mass)

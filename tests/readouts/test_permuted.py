@@ -13,8 +13,9 @@ import calibwrap as cw
 from calibwrap.capabilities import Provides
 from calibwrap.errors import AmbiguousOptions, CapabilityError, InputError
 from calibwrap.questions import LETTER, LETTER_CHAT, Question
-from calibwrap.readouts import Contextual, Label, Permuted, find_readout
+from calibwrap.readouts import Contextual, Continuation, Label, Permuted, find_readout
 from calibwrap.readouts.contextual import corrected
+from calibwrap.readouts.p_true import shares_of
 from calibwrap.readouts.permuted import averaged, cyclic_orders, turned
 from calibwrap.scores import OptionScores, join, log_softmax
 from calibwrap.testing import ToyAdapter, ToyModel
@@ -182,6 +183,34 @@ def test_an_option_that_is_impossible_when_nothing_is_asked_is_named():
     rows = OptionScores(np.array([[0.0, 0.0], [0.0, -np.inf]]), "label", mask=np.ones((2, 2), dtype=bool))
     with pytest.raises(InputError, match="number 1 has probability 0 under every text"):
         corrected(rows, 1, "contextual")
+
+
+def stated(rows):
+    """Scores of stated probabilities, as the verbalized readout has them."""
+    exists = np.ones(np.shape(rows), dtype=bool)
+    return shares_of(np.array(rows), np.array(rows), np.array(rows), exists, "verbalized")
+
+
+def test_a_stated_zero_is_no_probability_to_divide_by():
+    """Mars .1 and Mercury .9; without a question Mars 0 and Mercury .5: a ratio with Mars would be endless."""
+    with pytest.raises(InputError, match="number 1 has probability 0 under every text"):
+        corrected(stated([[0.1, 0.9], [0.0, 0.5], [0.0, 0.5]]), 1, "contextual")
+    once = corrected(stated([[0.1, 0.9], [0.0, 0.5], [0.2, 0.2]]), 1, "contextual")
+    np.testing.assert_allclose(once.probabilities, [[0.25, 0.75]])  # 0.1 / 0.25 and 0.9 / 0.75
+    both = corrected(stated([[0.0, 0.9], [0.0, 0.5]]), 1, "contextual")
+    np.testing.assert_allclose(both.probabilities, [[0.0, 1.0]], atol=1e-200)
+
+
+def test_long_texts_are_improbable_and_not_impossible():
+    """Continuations of 600 nats and more below the other option: in logarithms the ratio is plain."""
+    rows = OptionScores(log_softmax(np.array([[0.0, -600.0], [0.0, -601.0]])), "continuation")
+
+    class Reads(Continuation):
+        def ask(self, adapter, questions):
+            return rows
+
+    scores = Contextual(Reads(), ("N/A",)).ask(ToyAdapter(), QUESTIONS[1:2])
+    np.testing.assert_allclose(scores.logprobs, [log_softmax(np.array([0.0, 1.0]))])
 
 
 def test_a_saved_calibrator_is_read_as_it_was_fitted(tmp_path):
