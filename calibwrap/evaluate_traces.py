@@ -123,19 +123,14 @@ def evaluate_decoder(
         progress: called with (done, in all) of the questions.
 
     Raises:
-        InputError: bad share, too few questions, or a fit that needs a reference.
+        InputError: bad share, too few questions, or a fit that needs a reference or cross-validates over traces.
         CapabilityError: the backend cannot show the labels of traces, or the calibrator maps tokens.
         FitError: no trace names a label.
         JournalError: see `draw_traces`.
     """
     check_questions(questions)
     for method in fit:
-        if method not in ANSWER_FITS and fit_named(method).needs_reference:
-            raise InputError(
-                "A decoder's answers are calibrated with labels: temperature, vector, matrix, "
-                f"{', '.join(ANSWER_FITS)}. Got the fit {method!r}, which needs a reference model: fit it with a "
-                "readout instead."
-            )
+        _check_fit(method)
     if fit:
         _check_answers(questions)
     drawing = drawing_of(decoder, template or default_template(lm.adapter.provides))
@@ -216,6 +211,26 @@ def trace_scores(named: Sequence[Sequence[Trace]], answers: Sequence[int]) -> tu
             "template that the model follows, such as letter-reasoned, or more tokens a trace."
         )
     return join([scores for scores, _ in pairs]), [answer for _, answer in pairs]
+
+
+def _check_fit(method: str) -> None:
+    """Return nothing when a decoder's answers can be fitted in this way.
+
+    Raises:
+        InputError: it needs a reference, or deals rows to folds: the traces of one question would be in several.
+    """
+    known = f"A decoder's answers are calibrated with labels: temperature, vector, matrix, {', '.join(ANSWER_FITS)}."
+    if method in ANSWER_FITS:
+        return
+    if method == "auto":
+        raise InputError(
+            f"{known} Got the fit 'auto', which compares methods on held-out rows: the traces of one question are no "
+            "independent rows. Take 'auto-confidence', which has one row a question, or name a method."
+        )
+    if fit_named(method).needs_reference:
+        raise InputError(
+            f"{known} Got the fit {method!r}, which needs a reference model: fit it with a readout instead."
+        )
 
 
 def _check_answers(questions: Sequence[Question]) -> None:

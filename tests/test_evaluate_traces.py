@@ -212,3 +212,12 @@ def test_the_reasoned_templates_ask_for_the_line_that_the_default_rule_finds():
     assert text.endswith("Reasoning:")
     chat = LETTER_REASONED_CHAT.prompt(question, labels_of(question))
     assert '"Answer: "' in chat.messages[-1][1]
+
+
+def test_methods_are_not_compared_on_folds_of_traces_but_on_folds_of_questions():
+    adapter = ToyAdapter(MODEL)
+    with pytest.raises(InputError, match=r"Got the fit 'auto'.*'auto-confidence', which has one row a question"):
+        run(None, fit=["temperature", "auto"], lm=cw.wrap(adapter))
+    assert adapter.calls["generate"] == 0
+    result = run(None, fit=["auto-confidence"])
+    assert result.calibrators["auto-confidence"].report.rows == 15
