@@ -23,7 +23,8 @@ from sklearn.base import (  # noqa: E402 - a missing scikit-learn is named first
     clone,
 )
 from sklearn.frozen import FrozenEstimator  # noqa: E402
-from sklearn.model_selection import check_cv, cross_val_predict  # noqa: E402
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, check_cv, cross_val_predict  # noqa: E402
+from sklearn.pipeline import Pipeline  # noqa: E402
 from sklearn.utils import assert_all_finite, get_tags  # noqa: E402
 from sklearn.utils.multiclass import check_classification_targets  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data  # noqa: E402
@@ -152,7 +153,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             y: (N,) labels.
 
         Raises:
-            InputError: a classifier that gives no scores, or an unknown method.
+            InputError: a classifier that gives no scores of classes, or an unknown method.
             FitError: the data do not determine the calibrator.
         """
         if y is None:
@@ -169,6 +170,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             found = cross_val_predict(self.estimator, X, labels, cv=folds, n_jobs=self.n_jobs, method=response)
             self.estimator_ = clone(self.estimator).fit(X, labels)
         self.classes_ = self.estimator_.classes_
+        _check_columns(self.estimator, len(self.classes_))
         logits = as_logits(np.asarray(found), _kind(response), len(self.classes_))
         self.calibrator_ = fitted_on(self.method, logits, labels, self.classes_, self.options)
         return self
@@ -262,6 +264,21 @@ def _response(estimator: Any) -> str:
     raise InputError(
         f"'estimator' must have decision_function or predict_proba. Got {type(estimator).__name__}, which has neither."
     )
+
+
+def _check_columns(estimator: Any, n_classes: int) -> None:
+    """Return nothing, unless the scores of three classes or more would be those of pairs of classes.
+
+    Raises:
+        InputError: a support vector machine that was told so.
+    """
+    while isinstance(estimator, FrozenEstimator | GridSearchCV | RandomizedSearchCV | Pipeline):
+        estimator = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator.estimator
+    if n_classes > 2 and getattr(estimator, "decision_function_shape", None) == "ovo":
+        raise InputError(
+            f"'estimator' must score classes, one column each. Got {type(estimator).__name__} with "
+            "decision_function_shape='ovo', which scores pairs of classes: set it to 'ovr'."
+        )
 
 
 def _kind(response: str) -> ScoreKind:

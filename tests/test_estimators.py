@@ -12,9 +12,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator
 
 import calibwrap as cw
@@ -162,6 +164,33 @@ def test_a_frozen_classifier_is_not_touched():
     assert (model.predict(rows) == inner.predict(rows)).all()
     assert log_loss(labels[200:], model.predict_proba(rows[200:])) < log_loss(labels[200:], before[200:])
     np.testing.assert_allclose(model.predict_proba(rows), theirs.predict_proba(rows), atol=1e-3)
+
+
+PAIRWISE = SVC(decision_function_shape="ovo")
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        PAIRWISE,
+        make_pipeline(StandardScaler(), PAIRWISE),
+        GridSearchCV(PAIRWISE, {"C": [1.0]}),
+        FrozenEstimator(clone(PAIRWISE).fit(*features())),
+        FrozenEstimator(make_pipeline(StandardScaler(), PAIRWISE).fit(*features())),
+    ],
+    ids=["alone", "pipeline", "search", "frozen", "frozen pipeline"],
+)
+def test_scores_of_pairs_are_refused(classifier):
+    """Three classes have three pairs, so that the number of columns tells nothing."""
+    with pytest.raises(InputError, match=r"Got SVC with decision_function_shape='ovo'.*set it to 'ovr'"):
+        CalibratedClassifier(classifier).fit(*features())
+
+
+@pytest.mark.parametrize(("classifier", "k"), [(PAIRWISE, 2), (SVC(), 3), (OneVsOneClassifier(SVC()), 3)])
+def test_scores_of_classes_that_come_from_pairs_are_taken(classifier, k):
+    rows, labels = features(k)
+    alone = clone(classifier).fit(rows, labels)
+    assert CalibratedClassifier(classifier).fit(rows, labels).score(rows, labels) >= alone.score(rows, labels) - 0.01
 
 
 def test_in_pipelines_searches_and_clones():
