@@ -122,11 +122,12 @@ def test_sets_are_never_empty_nest_and_leave_out_what_does_not_exist(method: str
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_cut_list_gives_a_set_that_holds_the_exact_one(method: str) -> None:
-    """Full distributions over 12 tokens, 5 of them options; the backend shows the top 4 only."""
+@pytest.mark.parametrize("top", [4, 9])
+def test_a_cut_list_gives_a_set_that_holds_the_exact_one(method: str, top: int) -> None:
+    """Full distributions over 12 tokens, 5 of them options; the backend shows the first `top` only."""
     random = np.random.default_rng(2)
     full = np.exp(cw.scores.log_softmax(random.normal(size=(400, 12)) * 2))
-    cut = np.sort(full, axis=1)[:, -4]
+    cut = np.sort(full, axis=1)[:, -top]
     shown = np.where(full >= cut[:, None], full, 0.0)
     listed = cw.OptionScores.from_lists(
         shown[:, :5], shown[:, :5] == 0.0, np.maximum(1 - shown.sum(axis=1), 0), cut, "label"
@@ -138,7 +139,11 @@ def test_a_cut_list_gives_a_set_that_holds_the_exact_one(method: str) -> None:
     answers = (np.cumsum(exact.probabilities, axis=1) > random.random((400, 1))).argmax(axis=1)
     fitted, cautious = fit_sets(exact, answers, method=method), fit_sets(listed, answers, method=method)
     assert cautious.threshold is None or cautious.threshold >= fitted.threshold - 1e-12
-    assert (cautious(listed)[fitted(exact)]).mean() == 1.0
+    wanted = fitted(exact)
+    assert fitted(listed)[wanted].all()
+    assert cautious(listed)[wanted].all()
+    assert not fitted(listed).all()  # sets of every option would hold any other
+    assert top == 4 or not cautious(listed).all()
 
 
 @pytest.mark.parametrize(
