@@ -63,20 +63,27 @@ def test_an_abstention_is_not_an_answer() -> None:
         GUARD(answer(float("nan")))
 
 
-@pytest.mark.parametrize("rises", [True, False], ids=["risk falls with confidence", "the surest are the worst"])
-def test_the_risk_over_1000_resamplings_keeps_the_promise(rises: bool) -> None:
-    """The true risk at each fitted threshold is known; it may be too high in at most a share `delta` of the fits."""
+@pytest.mark.parametrize(
+    ("rises", "risk", "least_answering"),
+    [(True, 0.12, 900), (False, 0.08, 0)],
+    ids=["risk falls with confidence", "the surest are the worst"],
+)
+def test_the_risk_over_1000_resamplings_keeps_the_promise(rises: bool, risk: float, least_answering: int) -> None:
+    """The true risk at each fitted threshold is known; it may be too high in at most a share `delta` of the fits.
+
+    Where the surest are the worst the least risk is 0.084, of answering everything: whoever answers breaks the promise.
+    """
     random, broken, answering = np.random.default_rng(3), 0, 0
     for seed in range(1000):
-        confidence, correct, _ = world(random, 1000 if rises else 400, rises)
+        confidence, correct, _ = world(random, 1000, rises)
         with np.testing.suppress_warnings() as quiet:
             quiet.filter(CalibrationWarning)
-            guard = fit_guard(confidence, correct, risk=0.12, delta=0.1, seed=seed)
+            guard = fit_guard(confidence, correct, risk=risk, delta=0.1, seed=seed)
         if guard.threshold is not None:
             answering += 1
-            broken += true_risk(guard.threshold, rises) > 0.12
+            broken += true_risk(guard.threshold, rises) > risk
     assert broken <= binom.ppf(0.999, 1000, 0.1)
-    assert answering >= (900 if rises else 500)
+    assert answering >= least_answering
 
 
 def test_the_guard_answers_much_of_what_it_could() -> None:
