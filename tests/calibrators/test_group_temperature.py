@@ -98,19 +98,20 @@ def test_the_mode_is_the_least_of_the_penalised_loss_and_near_the_closed_form():
 
 
 def test_the_spread_by_hand():
-    """Logits 4 and 0, 3 of 4 right and 7 of 8: beta 4 (m - t) and 16 beta^2 p (1 - p) for each row."""
+    """Logits 4 and 0, 4 of 8 right and 8 of 8: beta 4 (m - t) and 16 beta^2 p (1 - p) for each row."""
     gaps = np.array([[0.0] * 16, [-4.0] * 16])
-    targets = np.where([1, 1, 1, 0] * 2 + [1, 1, 1, 1, 1, 1, 1, 0], 0.0, -4.0)
+    targets = np.where([1, 0] * 4 + [1] * 8, 0.0, -4.0)
     parts = split(np.array(["a"] * 8 + ["b"] * 8), gaps, targets)
-    p, beta = 13 / 16, np.log(13 / 3) / 4.0
-    slopes = 4.0 * beta * np.array([8 * p - 6, 8 * p - 7])  # of the loss: a share of 6, then 7, of 8 right
+    p, beta = 12 / 16, np.log(3.0) / 4.0
+    slopes = 4.0 * beta * np.array([8 * p - 4, 8 * p - 8])  # of the loss: 4, then 8, of 8 right
     curvature = 8 * 16.0 * beta**2 * p * (1 - p)
-    squares = 16.0 * beta**2 * (13 * (1 - p) ** 2 + 3 * p**2)
+    squares = 16.0 * beta**2 * (12 * (1 - p) ** 2 + 4 * p**2)
     dispersion = squares / (2 * curvature)
     excess = (slopes**2).sum() / curvature - dispersion
     variance, found = between_groups(list(parts.values()), np.log(beta))
     assert found == pytest.approx(dispersion)
-    assert variance == pytest.approx(max(0.0, excess / curvature))
+    assert variance == pytest.approx(excess / curvature)
+    assert variance == pytest.approx(2.393547, abs=1e-6)
 
 
 def test_a_separable_group_is_held():
