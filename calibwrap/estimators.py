@@ -3,6 +3,7 @@
 Needs scikit-learn: `pip install 'calibwrap[sklearn]'`. Nothing else of calibwrap imports this file.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -153,7 +154,8 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             y: (N,) labels.
 
         Raises:
-            InputError: a classifier that gives no scores of classes, or an unknown method.
+            InputError: a classifier that gives no scores of classes, a class that is in one fold alone, or an unknown
+                method.
             FitError: the data do not determine the calibrator.
         """
         if y is None:
@@ -166,7 +168,8 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             self.estimator_ = self.estimator
             found = getattr(self.estimator_, response)(X)
         else:
-            folds = check_cv(self.cv, labels, classifier=True)
+            folds = list(check_cv(self.cv, labels, classifier=True).split(X, labels))
+            _check_folds(folds, labels)
             found = cross_val_predict(self.estimator, X, labels, cv=folds, n_jobs=self.n_jobs, method=response)
             self.estimator_ = clone(self.estimator).fit(X, labels)
         self.classes_ = self.estimator_.classes_
@@ -264,6 +267,21 @@ def _response(estimator: Any) -> str:
     raise InputError(
         f"'estimator' must have decision_function or predict_proba. Got {type(estimator).__name__}, which has neither."
     )
+
+
+def _check_folds(folds: Sequence[tuple[Ints, Ints]], labels: NDArray[Any]) -> None:
+    """Return nothing when every class is learned from in every fold, (training rows, held-out rows).
+
+    Raises:
+        InputError: one is not, so that no score of it was learned there.
+    """
+    for number, (training, _) in enumerate(folds, start=1):
+        missing = np.setdiff1d(labels, labels[training])
+        if len(missing):
+            raise InputError(
+                f"'y' must have every class among the training rows of every fold. Class {missing[0]} is not among "
+                f"those of fold {number} of {len(folds)}: bring more rows of it, or folds that spread it ('cv=')."
+            )
 
 
 def _check_columns(estimator: Any, n_classes: int) -> None:

@@ -11,7 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -164,6 +164,16 @@ def test_a_frozen_classifier_is_not_touched():
     assert (model.predict(rows) == inner.predict(rows)).all()
     assert log_loss(labels[200:], model.predict_proba(rows[200:])) < log_loss(labels[200:], before[200:])
     np.testing.assert_allclose(model.predict_proba(rows), theirs.predict_proba(rows), atol=1e-3)
+
+
+@pytest.mark.parametrize("classifier", [LogisticRegression(), GaussianNB()], ids=["logits", "probabilities"])
+def test_a_class_that_a_fold_does_not_learn_is_named(classifier):
+    """scikit-learn would score it with the smallest number there is, and the fit would make something of that."""
+    rows, labels = features()
+    names = np.array(["ant", "bee", "cat"])[labels]
+    all_bees_in_the_second = PredefinedSplit(np.where(names == "bee", 1, np.arange(len(names)) % 3))
+    with pytest.raises(InputError, match="Class bee is not among those of fold 2 of 3"):
+        CalibratedClassifier(classifier, cv=all_bees_in_the_second).fit(rows, names)
 
 
 PAIRWISE = SVC(decision_function_shape="ovo")
