@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from calibwrap.base import Calibrator
 from calibwrap.calibrators import fit_named
 from calibwrap.errors import InputError, need
+from calibwrap.metrics._checks import check_total, within_unit
 from calibwrap.scores import Floats, Ints
 
 need("sklearn", feature="calibwrap.estimators", extra="sklearn")
@@ -211,7 +212,8 @@ def as_logits(scores: NDArray[Any], kind: ScoreKind, n_classes: int) -> Floats:
     """Return (N, K) logits for scores of K classes; one column, or one dimension, speaks of the second of two.
 
     Raises:
-        InputError: another number of columns, an unknown kind, or a probability outside [0, 1].
+        InputError: another number of columns, an unknown kind, a probability outside [0, 1], or rows of them that do
+            not sum to 1.
 
     >>> as_logits(np.array([[0.75]]), "probabilities", 2).round(4).tolist()
     [[-1.3863, -0.2877]]
@@ -220,6 +222,7 @@ def as_logits(scores: NDArray[Any], kind: ScoreKind, n_classes: int) -> Floats:
         raise InputError(f"'scores' must be 'logits' or 'probabilities'. Got {kind!r}.")
     table = np.asarray(scores, dtype=np.float64)
     table = table[:, None] if table.ndim == 1 else table
+    table = within_unit("X", table) if kind == "probabilities" else table
     if table.shape[1] == 1 and n_classes == 2:
         table = np.hstack([1.0 - table if kind == "probabilities" else np.zeros_like(table), table])
     if table.shape[1] != n_classes:
@@ -229,8 +232,7 @@ def as_logits(scores: NDArray[Any], kind: ScoreKind, n_classes: int) -> Floats:
         )
     if kind == "logits":
         return table
-    if not ((table >= 0.0) & (table <= 1.0)).all():
-        raise InputError("X must hold probabilities from 0 to 1: for logits say scores='logits'.")
+    check_total("X", table.sum(axis=1))
     return np.asarray(np.log(np.maximum(table, SMALLEST)))
 
 

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import calibwrap as cw
 from calibwrap.errors import InputError, MissingExtra
-from calibwrap.estimators import CalibratedClassifier, ScoreCalibrator
+from calibwrap.estimators import CalibratedClassifier, ScoreCalibrator, as_logits
 from calibwrap.scores import log_softmax
 
 COLUMNS = dict.fromkeys(
@@ -125,6 +125,15 @@ def test_one_column_speaks_of_the_second_class():
     chance = 1.0 / (1.0 + np.exp(-margin / 3.0))
     from_chance = ScoreCalibrator(scores="probabilities").fit(chance, labels)
     np.testing.assert_allclose(from_chance.predict_proba(chance), two.predict_proba(rows), atol=1e-6)
+
+
+def test_rows_of_probabilities_sum_to_one_but_for_rounding():
+    exact = as_logits(np.array([[0.25, 0.75], [0.0, 1.0]]), "probabilities", 2)
+    rounded = np.array([[0.25, 0.75], [-1e-17, 1.0 + 2.3e-16]])
+    np.testing.assert_array_equal(as_logits(rounded, "probabilities", 2), exact)
+    np.testing.assert_array_equal(as_logits(rounded[:, 1:], "probabilities", 2), exact)
+    with pytest.raises(InputError, match=r"'X' must sum to 1 within 0\.001\. Row 1 sums to 1\.3"):
+        as_logits(np.array([[0.5, 0.5], [0.9, 0.4]]), "probabilities", 2)
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -231,7 +240,7 @@ def test_a_saved_calibrator_leaves_scikit_learn(tmp_path):
         (ScoreCalibrator("tempera"), "Did you mean 'temperature'"),
         (ScoreCalibrator("daca"), "fit with labels"),
         (ScoreCalibrator(scores="odds"), "'logits' or 'probabilities'"),
-        (ScoreCalibrator(scores="probabilities"), "from 0 to 1"),
+        (ScoreCalibrator(scores="probabilities"), r"'X' must lie in \[0, 1\]"),
         (ScoreCalibrator(classes=["ant", "bee", "eel"]), "Got cat"),
         (CalibratedClassifier(StandardScaler()), "decision_function or predict_proba"),
     ],

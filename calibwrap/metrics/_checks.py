@@ -147,7 +147,7 @@ def checked_probabilities(probabilities: ArrayLike, answers: ArrayLike) -> tuple
     """
     array = as_array("probabilities", probabilities, kinds="fiu", dimensions=2)
     array = within_unit("probabilities", array.astype(np.float64, copy=False))
-    _check_total("probabilities", array.sum(axis=1))
+    check_total("probabilities", array.sum(axis=1))
     return array, checked_answers(answers, array.shape)
 
 
@@ -162,11 +162,18 @@ def checked_logprobs(logprobs: ArrayLike, answers: ArrayLike) -> tuple[Floats, I
     """
     array, _ = checked_logits("logprobs", logprobs)
     with np.errstate(over="ignore"):
-        _check_total("exp(logprobs)", np.exp(logsumexp(array)))
+        check_total("exp(logprobs)", np.exp(logsumexp(array)))
     return array, checked_answers(answers, array.shape)
 
 
-def _check_total(name: str, totals: Floats) -> None:
+def check_total(name: str, totals: Floats) -> None:
+    """Return nothing when the sums (N,) of the rows of a table of probabilities are 1 within 1e-3.
+
+    Raises:
+        InputError: a row's is not.
+
+    >>> check_total("probabilities", np.array([1.0, 0.9999]))
+    """
     wrong = np.abs(totals - 1) > ROW_SUM_TOLERANCE
     if wrong.any():
         row = int(np.argmax(wrong))
