@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from calibwrap import saving
 from calibwrap.base import Adapter, Readout
 from calibwrap.calibrators.probe import Probe, fit_probe
 from calibwrap.capabilities import Needs
@@ -132,18 +133,22 @@ def fit_probe_on(
     mask = np.concatenate([_wider(table, width) for _, table in parts])
     by_layer = {layer: states[:, :, at] for at, layer in enumerate(chosen)}
     origin = lm.adapter.fingerprint()
-    return with_probe(lm, fit_probe(by_layer, answers, mask, template.label, provenance=origin, **options), template)
+    probe = fit_probe(by_layer, answers, mask, template.label, provenance=origin, **options)
+    return with_probe(lm, probe, template, strict=lm.strict)
 
 
-def with_probe(lm: CalibratedLM, probe: Probe, template: Template = CLOZE) -> CalibratedLM:
+def with_probe(lm: CalibratedLM, probe: Probe, template: Template = CLOZE, *, strict: bool = False) -> CalibratedLM:
     """Return `lm` answering through `probe`, such as a loaded one.
 
     Raises:
         CapabilityError: the backend gives no hidden states.
         InputError: another template than the probe was fitted with.
+        ProvenanceMismatch: `strict`, and it was fitted on another model; else a warning.
     """
     _source(lm.adapter)
-    return replace(lm, calibrator=probe, readout=ProbeReadout(probe, template))
+    readout = ProbeReadout(probe, template)
+    saving.check_provenance(probe, lm.adapter.fingerprint(), readout.label, strict=strict)
+    return replace(lm, calibrator=probe, readout=readout, strict=strict)
 
 
 def _wider(table: Any, width: int) -> Any:

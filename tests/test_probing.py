@@ -1,10 +1,12 @@
 """A probe on a model: a tiny random one whose states tell the last word, and the packaged SmolLM2."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import calibwrap as cw
-from calibwrap.errors import CapabilityError, InputError, QuestionError
+from calibwrap.errors import CapabilityError, InputError, ProvenanceMismatch, ProvenanceWarning, QuestionError
 from calibwrap.probing import ProbeReadout, fit_probe_on, option_states, with_probe
 from calibwrap.questions import CLOZE, LETTER, Question
 from calibwrap.testing import ToyAdapter
@@ -87,3 +89,15 @@ def test_another_model_has_states_of_another_width(probed):
     other = cw.Probe(probed.calibrator.weights[:-1], 1, CLOZE.label)
     with pytest.raises(InputError, match="as this probe was fitted"):
         with_probe(probed, other).choose("Which?", ["a", "b"])
+
+
+def test_a_probe_of_another_model_is_told_or_refused(probed):
+    assert with_probe(probed, probed.calibrator, strict=True).strict
+    report = probed.calibrator.report
+    elsewhere = replace(
+        probed.calibrator, report=replace(report, provenance=replace(report.provenance, dtype="float16"))
+    )
+    with pytest.warns(ProvenanceWarning, match="probe calibrator"):
+        assert not with_probe(probed, elsewhere).strict
+    with pytest.raises(ProvenanceMismatch, match="probe calibrator"):
+        with_probe(probed, elsewhere, strict=True)
