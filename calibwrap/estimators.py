@@ -83,12 +83,13 @@ class ScoreCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
             y: (N,) labels.
 
         Raises:
-            InputError: columns that are not one a class, labels that are no class, or an unknown method.
+            InputError: columns that are not one a class, labels that are no class, classes that are repeated, or an
+                unknown method.
             FitError: the data do not determine the calibrator.
         """
         rows, labels = validate_data(self, X, y)
         check_classification_targets(labels)
-        self.classes_ = np.unique(labels) if self.classes is None else np.asarray(self.classes)
+        self.classes_ = np.unique(labels) if self.classes is None else _distinct(self.classes)
         logits = as_logits(rows, self.scores, len(self.classes_))
         self.calibrator_ = fitted_on(self.method, logits, labels, self.classes_, self.options)
         return self
@@ -248,6 +249,22 @@ def fitted_on(
     if not spec.needs_answers:
         raise InputError(f"'method' must be a fit with labels. Got {method!r}, which is fitted on a reference model.")
     return spec.fit(logits, _columns(labels, classes), **(options or {}))
+
+
+def _distinct(classes: ArrayLike) -> NDArray[Any]:
+    """Return the labels (K,) that name K columns.
+
+    Raises:
+        InputError: two columns have the same one.
+    """
+    names = np.asarray(classes)
+    found, counts = np.unique(names, return_counts=True)
+    if names.shape != found.shape:
+        raise InputError(
+            f"'classes' must name each column by a label of its own. Got {names.tolist()}, with "
+            f"{found[counts.argmax()]} {counts.max()} times."
+        )
+    return names
 
 
 def _columns(labels: NDArray[Any], classes: NDArray[Any]) -> Ints:

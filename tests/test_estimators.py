@@ -242,6 +242,7 @@ def test_a_saved_calibrator_leaves_scikit_learn(tmp_path):
         (ScoreCalibrator(scores="odds"), "'logits' or 'probabilities'"),
         (ScoreCalibrator(scores="probabilities"), r"'X' must lie in \[0, 1\]"),
         (ScoreCalibrator(classes=["ant", "bee", "eel"]), "Got cat"),
+        (ScoreCalibrator(classes=["ant", "cat", "bee", "cat"]), "with cat 2 times"),
         (CalibratedClassifier(StandardScaler()), "decision_function or predict_proba"),
     ],
 )
