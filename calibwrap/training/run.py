@@ -94,9 +94,8 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
         log = None
         if is_main_process():
             log = opened.enter_context(open_log(settings, held_out, resume))
-            done = log.finished()
-            if done is not None:
-                return _result(settings, log, done)
+            if log.finished() is not None:
+                return _result(settings, log, settings.max_steps)  # the step that was kept may be an earlier one
         step = _train(settings, held_out, log, progress)
         return (
             Result(settings.method, settings.output, step, settings.max_steps)

@@ -152,6 +152,16 @@ def test_a_finished_run_resumed_does_nothing(whole, folder, monkeypatch):
     assert (again.after, again.finished, again.weights) == (whole.after, True, whole.weights)
 
 
+def test_a_run_that_kept_an_earlier_step_is_finished_too(whole, folder):
+    asked = runs.settings(folder, "kept")
+    shutil.copytree(whole.output, asked.output)
+    log = asked.output / "training.jsonl"
+    log.write_text(log.read_text().replace('"id": "finished", "step": 5', '"id": "finished", "step": 2'))
+    again = train(asked, resume=True)
+    assert (again.finished, again.step, again.steps) == (True, 5, 5)
+    assert again.after == records(whole.output)["held-out-2"]["held_out"]
+
+
 def test_other_settings_do_not_resume(whole, folder):
     with pytest.raises(JournalError, match="learning_rate"):
         train(runs.settings(folder, "whole", learning_rate=0.5), resume=True)
