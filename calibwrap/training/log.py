@@ -50,6 +50,17 @@ class RunLog:
             self._journal.append([record])
 
 
+def is_finished(output: Path) -> bool:
+    """Return whether the log in an output folder, which another process may have open, ends as a finished run's does.
+
+    >>> is_finished(Path("nowhere"))
+    False
+    """
+    path = output / FILE
+    whole, newline, _ = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
+    return bool(newline) and '"id": "finished"' in whole.splitlines()[-1]
+
+
 @contextmanager
 def open_log(settings: TrainSettings, held_out: Sequence[Question], resume: bool) -> Iterator[RunLog]:
     """Yield the log in the output folder, which says what the run is determined by.

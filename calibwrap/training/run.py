@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibwrap.errors import InputError, need
 from calibwrap.readouts import find_readout
-from calibwrap.training.log import RunLog, open_log
+from calibwrap.training.log import RunLog, is_finished, open_log
 from calibwrap.training.model_card import model_card
 from calibwrap.training.reading import WeightSettings
 from calibwrap.training.settings import AnySettings, HeadSettings
@@ -94,8 +94,8 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
         log = None
         if is_main_process():
             log = opened.enter_context(open_log(settings, held_out, resume))
-            if log.finished() is not None:
-                return _result(settings, log, settings.max_steps)  # the step that was kept may be an earlier one
+        if is_finished(settings.output):  # every process reads it: all would wait for one that went on
+            return _result(settings, log, settings.max_steps)  # the step that was kept may be an earlier one
         step = _train(settings, held_out, log, progress)
         return (
             Result(settings.method, settings.output, step, settings.max_steps)

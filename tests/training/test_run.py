@@ -150,6 +150,8 @@ def test_a_finished_run_resumed_does_nothing(whole, folder, monkeypatch):
     monkeypatch.setattr(module, "load_trainable", None)
     again = train(runs.settings(folder, "whole"), resume=True)
     assert (again.after, again.finished, again.weights) == (whole.after, True, whole.weights)
+    monkeypatch.setenv("RANK", "1")  # as a launcher numbers a second process, which has no log
+    assert train(runs.settings(folder, "whole"), resume=True).finished
 
 
 def test_a_run_that_kept_an_earlier_step_is_finished_too(whole, folder):
