@@ -195,3 +195,7 @@ def top_guesses(n: int) -> Elicitation:
         "right. Write two lines for each guess and nothing else, and count the guesses:\nG1: <a few words>\n"
         "P1: <number>\nG2: <a few words>\nP2: <number>",
     )
+
+
+BUILT_IN = (REWARDING_DOUBT, ONE_STEP, TWO_STEP, top_guesses(4))
+"""The elicitations that a decoder's label shows by their names alone."""

@@ -2,9 +2,12 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -15,8 +18,10 @@ from hypothesis import strategies as st
 
 import calibwrap as cw
 from calibwrap.decoders import decoder_label
+from calibwrap.decoders.functions import shown
 from calibwrap.errors import CalibrationWarning, CapabilityError, InputError, ProvenanceMismatch, ProvenanceWarning
-from calibwrap.freetext import exact, trivia_qa
+from calibwrap.freetext import ONE_STEP, Elicitation, exact, trivia_qa
+from calibwrap.freetext.stated import parse_guess, parse_scale
 from calibwrap.scores import TokenScores
 from calibwrap.testing import ToyAdapter, ToyModel
 from calibwrap.testing.toy import END, TOKENS
@@ -249,6 +254,46 @@ def test_a_label_of_a_decoder_tells_functions_apart_that_python_names_alike():
         assert labels[0] != labels[1]
         assert not any(" at 0x" in label for label in labels)
     assert decoder_label(cw.SelfConsistency(normalise=cut(1))) == decoder_label(cw.SelfConsistency(normalise=cut(1)))
+
+
+class Cut:
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __call__(self, text: str) -> str:
+        return text[: self.at]
+
+
+def made_for(at: int) -> list[Any]:
+    """Return things that can be called and do another thing for another `at`, each of another sort."""
+
+    def again(text: str) -> str:
+        return text[:at] if len(text) < 9 else again(text[1:])
+
+    held = [lambda text: text[:at]]
+    of_list = lambda text, kept=held: kept[0](text)  # noqa: E731
+    pattern = re.compile("a" * at)
+    return [again, cache(lambda text: text[:at]), partial(lambda text: text[:at]), Cut(at), Cut(at).__call__,
+            of_list, partial(Cut.__call__, Cut(at)), pattern.sub, partial(again)]  # fmt: skip
+
+
+def test_a_label_tells_apart_whatever_can_be_called():
+    one, same, other = ([shown(each) for each in made_for(at)] for at in (1, 1, 2))
+    assert one == same
+    assert all(first != second for first, second in zip(one, other, strict=True))
+    assert not any(" at 0x" in label for label in one)
+
+
+def test_an_elicitation_of_ones_own_is_known_by_its_parts_and_not_by_its_name_alone():
+    def label(**changed: Any) -> str:
+        mine = Elicitation("mine", parse_scale, before="Say it.", after="How sure?")
+        return decoder_label(cw.Stated(elicitation=replace(mine, **changed)))
+
+    labels = [label(), label(parse=parse_guess), label(before="Say."), label(after="Sure?"), label(name="other")]
+    assert len(set(labels)) == 5
+    assert label() == labels[0]
+    taken = replace(ONE_STEP, before="Guess.")
+    assert shown(ONE_STEP) == repr(ONE_STEP) == repr(taken) != shown(taken)
 
 
 def test_a_label_of_a_function_is_the_same_in_every_process():
