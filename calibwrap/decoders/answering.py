@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder
 from calibwrap.capabilities import check_needs
-from calibwrap.decoders.fitness import check_steering
+from calibwrap.decoders.fitness import check_steering, fitted_readouts
 from calibwrap.decoders.functions import shown
 from calibwrap.decoders.reading import completed, signed
 from calibwrap.decoders.rewording import together, worded
@@ -79,13 +79,14 @@ def check_decoder(calibrator: Calibrator, decoder: Decoder, *, strict: bool = Fa
     Raises:
         ProvenanceMismatch: `strict`, in place of the warning.
     """
-    fitted, here = _fitted_on(calibrator)[0], decoder_label(decoder)
-    if fitted not in ("", here):
-        message = (
-            f"This {calibrator.kind} calibrator was fitted on answers of {fitted}, and {here} is used, whose "
-            "confidence may mean something else: use that decoder, or fit it again with this one."
-        )
-        _mismatch(message, strict)
+    for fitted, _ in _fitted_on(calibrator):
+        here = decoder_label(decoder)
+        if fitted != here:
+            message = (
+                f"This {calibrator.kind} calibrator was fitted on answers of {fitted}, and {here} is used, whose "
+                "confidence may mean something else: use that decoder, or fit it again with this one."
+            )
+            _mismatch(message, strict)
 
 
 def check_template(calibrator: Calibrator, template: str, *, strict: bool = False) -> None:
@@ -96,14 +97,14 @@ def check_template(calibrator: Calibrator, template: str, *, strict: bool = Fals
     Raises:
         ProvenanceMismatch: `strict`, in place of the warning.
     """
-    fitted = _fitted_on(calibrator)[1]
-    if fitted not in ("", template):
-        message = (
-            f"This {calibrator.kind} calibrator was fitted on questions asked with the template {fitted!r}, and they "
-            f"are asked with {template!r}, so that its probabilities may be wrong here: ask with that template, or fit "
-            "it again with this one."
-        )
-        _mismatch(message, strict)
+    for _, fitted in _fitted_on(calibrator):
+        if fitted not in ("", template):
+            message = (
+                f"This {calibrator.kind} calibrator was fitted on questions asked with the template {fitted!r}, and "
+                f"they are asked with {template!r}, so that its probabilities may be wrong here: ask with that "
+                "template, or fit it again with this one."
+            )
+            _mismatch(message, strict)
 
 
 def _mismatch(message: str, strict: bool) -> None:
@@ -112,11 +113,12 @@ def _mismatch(message: str, strict: bool) -> None:
     warnings.warn(message, ProvenanceWarning, stacklevel=5)
 
 
-def _fitted_on(calibrator: Calibrator) -> tuple[str, str]:
-    """Return decoder and template that a calibrator of one confidence was fitted on; "" for what it does not say."""
-    if calibrator.level != "confidence" or calibrator.report is None:
-        return "", ""
-    return _parts(calibrator.report.readout)
+def _fitted_on(calibrator: Calibrator) -> list[tuple[str, str]]:
+    """Return decoder and template that a calibrator of one confidence, or each part of a chain, was fitted on.
+
+    The template is "" where none is named; what does not say where it was fitted is left out.
+    """
+    return [] if calibrator.level != "confidence" else [_parts(readout) for readout in fitted_readouts(calibrator)]
 
 
 def _parts(readout: str) -> tuple[str, str]:

@@ -328,6 +328,17 @@ def test_another_decoder_than_fitted_is_said_and_refused_where_that_was_asked_fo
         strict.stream(PROMPT)
 
 
+def test_a_chain_is_refused_where_a_part_was_fitted_on_something_else():
+    report = cw.FitReport("platt", 1, 1, 0.0, 0.0, readout=f"{decoder_label(cw.FreeText())} on mine")
+    chained = cw.calibrators.chain(cw.Platt(1.0, 0.5), cw.Platt(1.0, 0.0, report=report))
+    strict = cw.wrap(ToyAdapter()).with_calibrator(chained, strict=True)
+    strict(PROMPT, cw.FreeText())
+    with pytest.raises(ProvenanceMismatch, match=r"This chain calibrator was fitted on answers of FreeText\("):
+        strict(PROMPT)
+    with pytest.raises(ProvenanceMismatch, match="asked with the template 'mine'"):
+        strict.answer_batch([cw.FreeQuestion("Who?")], cw.FreeText())
+
+
 def test_another_template_than_fitted_is_said_and_refused_where_that_was_asked_for():
     questions = [cw.FreeQuestion("In the morning the sun", ["A"], id=str(n)) for n in range(4)]
     decoder, other = cw.FreeText(max_tokens=2), cw.Template(body="{question}", name="bare")
