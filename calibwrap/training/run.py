@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibwrap.errors import InputError, need
+from calibwrap.errors import InputError, JournalError, need
 from calibwrap.readouts import find_readout
-from calibwrap.training.log import RunLog, is_finished, open_log
+from calibwrap.training.log import FILE, RunLog, is_finished, open_log
 from calibwrap.training.model_card import model_card
 from calibwrap.training.reading import WeightSettings
 from calibwrap.training.settings import AnySettings, HeadSettings
@@ -93,6 +93,7 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
     with ExitStack() as opened:
         log = None
         if is_main_process():
+            _check_log(settings.output)
             log = opened.enter_context(open_log(settings, held_out, resume))
         if is_finished(settings.output):  # every process reads it: all would wait for one that went on
             return _result(settings, log, settings.max_steps)  # the step that was kept may be an earlier one
@@ -238,6 +239,15 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
         except (ValueError, KeyError):
             continue  # killed while it was written: an older one is whole
     return None if not found else (max(found)[1], max(found)[0])
+
+
+def _check_log(output: Path) -> None:
+    """Refuse checkpoints without the log of their run: nothing says whether they are those of these settings."""
+    if last_checkpoint(output / CHECKPOINTS) is not None and not (output / FILE).exists():
+        raise JournalError(
+            f"{output / CHECKPOINTS} holds checkpoints, and {FILE}, the log of their run, is missing: put it back to go "
+            "on with that run, or delete the checkpoints, or choose another 'output'."
+        )
 
 
 def _check_parallel(trainer: Any) -> None:

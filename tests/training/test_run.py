@@ -164,6 +164,15 @@ def test_a_run_that_kept_an_earlier_step_is_finished_too(whole, folder):
     assert again.after == records(whole.output)["held-out-2"]["held_out"]
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_checkpoints_whose_log_is_gone_are_not_taken(whole, folder, resume):
+    asked = runs.settings(folder, f"no-log-{resume}", learning_rate=1e-4)
+    shutil.copytree(whole.output / "checkpoints", asked.output / "checkpoints")
+    with pytest.raises(JournalError, match=r"training\.jsonl, the log of their run, is missing"):
+        train(asked, resume=resume)
+    assert not (asked.output / "training.jsonl").exists()
+
+
 def test_other_settings_do_not_resume(whole, folder):
     with pytest.raises(JournalError, match="learning_rate"):
         train(runs.settings(folder, "whole", learning_rate=0.5), resume=True)
