@@ -1,5 +1,6 @@
 """`calibwrap train`: weights or a head that are calibrated, from a YAML file."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,9 +47,8 @@ def _left_together() -> Iterator[None]:
     try:
         yield
     finally:
-        import torch
-
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch = sys.modules.get("torch")  # where it could not be imported, that is the error to be told
+        if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 

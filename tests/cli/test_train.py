@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,14 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(run, config, monkeypat
     assert (code, out) == (1, "")
     assert "Error: Stopped after step 1 of 5, with a checkpoint: the same command with --resume goes on there." in err
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-1" / "trainer_state.json").exists()
+
+
+def test_without_torch_the_missing_package_is_what_is_told(run, config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # as an import of what is not installed ends
+    code, out, err = run("train", "cft", str(config()))
+    assert (code, out) == (1, "")
+    assert "torch" in err
+    assert "calibwrap[train]" in err
 
 
 @pytest.mark.parametrize(
