@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from calibwrap import saving
 from calibwrap.base import Answer, Calibrator, Decoder
 from calibwrap.cli.calibrator_files import load_calibrator
-from calibwrap.cli.console import print_json
+from calibwrap.cli.console import print_json, printable
 from calibwrap.cli.free_text import FREE_DECODERS, Freely, is_free_name
 from calibwrap.cli.parts import open_model, read_readout, read_template
 from calibwrap.decoders import Greedy, SelfConsistency, TraceDecoder, fitted_on_traces
@@ -262,7 +262,7 @@ def _print(
 
     console = Console()
     if not was_shown:
-        console.print(f"{answer.text or 'No answer could be read.'}\n", markup=False, highlight=False)
+        console.print(f"{printable(answer.text) or 'No answer could be read.'}\n", markup=False, highlight=False)
     if answer.text:  # else there is nothing that a probability could be of
         console.print(f"{answer.confidence:.1%}  {_kind(answer, meaning)}")
     if answer.unparsed:
@@ -286,7 +286,7 @@ def _print_options(console: "Console", answer: Answer, bounds: Mapping[str, tupl
     for option, probability in sorted(answer.probabilities.items(), key=lambda pair: -pair[1]):
         interval = bounds.get(option, (probability, probability))
         shown = f"{interval[0]:.1%} to {interval[1]:.1%}" if _is_wide(interval) else ""
-        table.add_row(f"{probability:6.1%}", "█" * round(30 * probability), Text(option), shown)
+        table.add_row(f"{probability:6.1%}", "█" * round(30 * probability), Text(printable(option)), shown)
     console.print(table)
 
 

@@ -10,12 +10,25 @@ from calibwrap.wrap import Progress
 
 SHOWN = {"accuracy": "accuracy", "mean_confidence": "confidence", "ece": "ECE", "brier": "Brier", "nll": "NLL"}
 """Figures in the table on the terminal and their headings, 80 columns in all; the rest is in metrics.json."""
+_CONTROLS = {
+    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+}
+"""What is shown in place of each control character: those of C0 but newline and tab, DEL, and those of C1."""
+
+
+def printable(text: str) -> str:
+    r"""Return `text` without control characters, which a model or a file could drive a terminal by.
+
+    >>> printable("red: \x1b[31m")
+    'red: �[31m'
+    """
+    return text.translate(_CONTROLS)
 
 
 def say(text: str, quiet: bool = False) -> None:
     """Print a line for people, on standard error, so that standard output holds results only."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -92,16 +105,16 @@ def print_pairs(title: str, pairs: Mapping[str, object]) -> None:
 
 
 def print_rows(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; the texts are shown as they are, brackets included."""
+    """Print a table; the texts are shown as they are, brackets included, but for control characters."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", show_header=bool(headings))
     for heading in headings:
-        table.add_column(Text(heading))
+        table.add_column(Text(printable(heading)))
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from calibwrap.cli.console import printable
 from calibwrap.streaming import StreamedToken
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _show_plain(tokens: Iterable[StreamedToken]) -> None:
     for token in tokens:
         if last is not None and token.completion != last.completion:
             print(f"\n{_footer(last)}\n")
-        sys.stdout.write(token.text)
+        sys.stdout.write(printable(token.text))
         sys.stdout.flush()
         last = token
     print("" if last is None else f"\n{_footer(last)}")
@@ -66,7 +67,7 @@ def _show_live(tokens: Iterable[StreamedToken], console: "Console") -> None:
                 number, text = token.completion, Text()
                 live = Live(console=console, vertical_overflow="visible")
                 live.start()
-            text.append(token.text, style=_style(token.probability))
+            text.append(printable(token.text), style=_style(token.probability))
             live.update(Group(text, Text(_footer(token), style="dim")))
     finally:
         live.stop()

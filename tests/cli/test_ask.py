@@ -12,6 +12,8 @@ import pytest
 from rich.console import Console
 
 import calibwrap as cw
+from calibwrap.cli import ask
+from calibwrap.cli.console import print_rows, say
 from calibwrap.cli.tokens import show
 from calibwrap.streaming import StreamedToken
 from calibwrap.testing import ToyAdapter, ToyModel
@@ -180,14 +182,44 @@ def test_a_terminal_shows_probabilities_as_colours() -> None:
     console = Console(file=file, force_terminal=True, width=80, color_system="standard", highlight=False)
     tokens = [
         StreamedToken("sure", 1, 0.99, 0.99, 0.99, 0),
-        StreamedToken(" un\x1b[31msure", 2, 0.1, 0.1, 0.3, 0),
+        StreamedToken(" unsure", 2, 0.1, 0.1, 0.3, 0),
         StreamedToken("next", 3, math.nan, math.nan, math.nan, 1),
     ]
     show(tokens, False, console)
     shown = file.getvalue()
     assert "\x1b[32msure" in shown
+    assert "\x1b[31m unsure" in shown
     assert "30.0%" in shown
     assert "not told" in shown
+
+
+CONTROLS = "un\x1b[31msure\x07\x7f\x9b2J\r"
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_a_text_cannot_drive_the_terminal(on_terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=on_terminal, width=80, color_system=None, highlight=False)
+    tokens = [StreamedToken(f"{CONTROLS}\n\tsaid", 1, 0.1, 0.1, 0.3, 0)]
+    show(tokens, False, console)
+    shown = file.getvalue() + capsys.readouterr().out
+    assert "un\ufffd[31msure\ufffd\ufffd\ufffd2J\ufffd" in shown
+    assert not set("\x07\x7f\x9b") & set(shown)
+    assert "\x1b[31m" not in shown
+    assert "said" in shown
+    show(tokens, True, console)
+    assert json.loads(capsys.readouterr().out)["token"] == tokens[0].text
+
+
+def test_no_table_and_no_line_lets_a_text_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    ask._print(cw.Answer(CONTROLS, 0.6, (0.6, 0.6), {CONTROLS: 0.6, "B": 0.4}), False)
+    print_rows("Each model", ["", CONTROLS], [["question", CONTROLS]])
+    say(f"They differ most on question {CONTROLS}")
+    out, err = capsys.readouterr()
+    assert (out.count("\ufffd[31m"), err.count("\ufffd[31m")) == (4, 1)
+    assert not set("\x1b\x07\x7f\x9b\r") & set(out + err)
+    ask._print(cw.Answer(CONTROLS, 0.6, (0.6, 0.6)), True)
+    assert json.loads(capsys.readouterr().out)["text"] == CONTROLS
 
 
 @pytest.mark.model
