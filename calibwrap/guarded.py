@@ -101,7 +101,7 @@ class SetLM:
 
     def answer_sets(self, questions: Sequence[Question], progress: "Progress | None" = None) -> list[AnswerSet]:
         """Return one set a question, in order."""
-        scores = self.lm.calibrator(self.lm.scores(questions, progress=progress))
+        scores = self.lm.calibrated_scores(questions, progress)
         sets = []
         for question, inside, row in zip(questions, self.rule(scores), scores.probabilities, strict=True):
             kept = [int(index) for index in _falling(row) if inside[index]]
@@ -148,7 +148,7 @@ def in_sets(lm: "CalibratedLM", questions: Sequence[Question], progress: "Progre
         QuestionError: a question has no answer.
     """
     answers = answers_of(questions)  # before any model call
-    return SetLM(lm, fit_sets(lm.calibrator(lm.scores(questions, progress=progress)), answers, **options))
+    return SetLM(lm, fit_sets(lm.calibrated_scores(questions, progress), answers, **options))
 
 
 def _falling(probabilities: Floats) -> list[int]:

@@ -164,6 +164,15 @@ class CalibratedLM:
             calibrator = replace(calibrator, report=report)  # type: ignore[type-var]  # every one is a dataclass
         return replace(self, calibrator=calibrator, readout=readout or self.readout)
 
+    def calibrated_scores(self, questions: Sequence[Question], progress: Progress | None = None) -> OptionScores:
+        """Return the calibrated scores of the options of N questions, shape (N, K).
+
+        Raises:
+            ProvenanceMismatch: `strict`, and the calibrator was fitted on traces; else a warning.
+        """
+        warn_of_other_use(self.calibrator, is_on_traces=False, strict=self.strict)
+        return self.calibrator(self.scores(questions, progress=progress))
+
     def choose(self, prompt: str, options: Sequence[str], context: str = "") -> Answer:
         """Return the option that the model holds most probable, and the calibrated probability that it is right.
 
@@ -174,8 +183,7 @@ class CalibratedLM:
 
     def choose_batch(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Answer]:
         """Return one answer a question, in order."""
-        warn_of_other_use(self.calibrator, is_on_traces=False, strict=self.strict)
-        scores = self.calibrator(self.scores(questions, progress=progress))
+        scores = self.calibrated_scores(questions, progress)
         return [answer_of(question, scores, row, self.calibrator.kind) for row, question in enumerate(questions)]
 
     def __call__(self, prompt: Prompt, decoder: Decoder | None = None, *, steer: bool = False) -> Answer:

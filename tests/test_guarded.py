@@ -7,7 +7,7 @@ import pytest
 
 import calibwrap as cw
 from calibwrap.errors import FitError, ProvenanceMismatch, ProvenanceWarning, QuestionError, SavedFileError
-from calibwrap.guarantees import Abstention
+from calibwrap.guarantees import Abstention, ConformalSets, Guard
 from calibwrap.guarded import GuardedLM, SetLM
 from calibwrap.readouts import Label
 from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
@@ -90,6 +90,35 @@ def test_a_guard_of_another_model_is_refused(guarded: GuardedLM, tmp_path) -> No
         GuardedLM.load(other, tmp_path / "guard.json")
     with pytest.warns(ProvenanceWarning, match="This guard guarantee was fitted elsewhere"):
         assert GuardedLM.load(other, tmp_path / "guard.json", strict=False).guard == guarded.guard
+
+
+COOL = cw.Temperature(2.0, report=cw.FitReport("temperature", 9, 9, 0.0, 0.0, readout="trace::A/B/C"))
+"""A calibrator that says it was fitted on the labels of traces, and is none for options that are asked for at once."""
+RULE = ConformalSets("lac", coverage=0.9, threshold=0.5, rows=100)
+KEEP = Guard(risk=0.1, delta=0.05, threshold=0.8, rows=400, tested=300, answered=120, errors=3)
+
+
+@pytest.mark.parametrize(
+    ("use", "is_direct"),
+    [
+        (lambda lm: lm.choose_batch(NEW[:2]), True),
+        (lambda lm: lm.calibrated_scores(NEW[:2]), False),
+        (lambda lm: lm.guard(GUARD, risk=0.6), False),
+        (lambda lm: lm.sets(GUARD), False),
+        (lambda lm: GuardedLM(lm, KEEP).choose_batch(NEW[:2]), False),
+        (lambda lm: SetLM(lm, RULE).answer_sets(NEW[:2]), True),
+    ],
+    ids=["choose_batch", "calibrated_scores", "guard", "sets", "guarded", "in sets"],
+)
+def test_a_calibrator_of_traces_is_named_wherever_options_are_read(use, is_direct) -> None:
+    """With `strict` by an error, else by a warning, at the line of the two calls that read them directly."""
+    lm = cw.CalibratedLM(ToyAdapter(BASE), readout=LABEL)
+    said = "fitted on the labels that traces end in"
+    with pytest.raises(ProvenanceMismatch, match=said):
+        use(lm.with_calibrator(COOL, strict=True))
+    with pytest.warns(ProvenanceWarning, match=said) as caught:
+        use(lm.with_calibrator(COOL))
+    assert not is_direct or {one.filename for one in caught} == {__file__}
 
 
 def test_answers_are_asked_for_before_any_model_call() -> None:
