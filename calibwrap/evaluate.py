@@ -17,7 +17,7 @@ import numpy as np
 from calibwrap import saving
 from calibwrap.answer_scores import of_answers
 from calibwrap.base import Adapter, Calibrator, Readout
-from calibwrap.calibrators import Temperature, fit_named
+from calibwrap.calibrators import Temperature, fit_named, groupless_fit
 from calibwrap.errors import InputError, JournalError, PromptTooLong, QuestionError
 from calibwrap.files import replacing
 from calibwrap.halves import over_halves
@@ -234,12 +234,12 @@ def evaluate(
         progress: called with (done, in all) of both models' questions.
 
     Raises:
-        InputError: bad share, too few questions, or a reference missing or given in vain.
+        InputError: bad share, too few questions, a fit of groups, or a reference missing or given in vain.
         JournalError: see `collect`.
     """
     check_questions(questions)
     chosen = lm.readout if readout is None else find_readout(readout)
-    fits = [fit_named(method) for method in fit]
+    fits = [groupless_fit(method) for method in fit]
     if any(one.needs_reference for one in fits) != (reference is not None):
         raise InputError(
             f"The fits {list(fit)} {'take no' if reference else 'need a'} 'reference', a pre-trained model."

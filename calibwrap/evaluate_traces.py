@@ -11,13 +11,13 @@ import numpy as np
 from calibwrap import saving
 from calibwrap.answer_scores import UNANSWERED, AnswerScores, answer_scores
 from calibwrap.base import Answer, Calibrator, Completion
-from calibwrap.calibrators import CONFIDENCE_FITS, fit_named
+from calibwrap.calibrators import CONFIDENCE_FITS, groupless_fit
 from calibwrap.decoders import Trace, TraceDecoder
-from calibwrap.decoders.answering import check_decoder, check_template, fitted_on
+from calibwrap.decoders.answer_fits import fit_decoded
+from calibwrap.decoders.answering import check_decoder, check_template
 from calibwrap.decoders.named import decoder_name
 from calibwrap.errors import CapabilityError, FitError, InputError, QuestionError
 from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, question_keys, spent, write
-from calibwrap.freetext.fitting import fit_on_answers
 from calibwrap.questions import Question, Template, answers_of, check_questions
 from calibwrap.scores import Bools, Floats, OptionScores, join
 from calibwrap.stored_traces import (
@@ -188,8 +188,7 @@ class _Read:
             pairs = zip(chosen, answers, right, strict=True)
             correct = [answer.text == labels_of(self.questions[row])[truth] for row, answer, truth in pairs]
             origin = self.lm.adapter.fingerprint()
-            made_by = fitted_on(self.decoder, self.drawing.template.label)
-            return fit_on_answers(answers, correct, method, decoder=made_by, provenance=origin)
+            return fit_decoded(answers, correct, method, self.decoder, self.drawing.template.label, origin)
         scores, answered = trace_scores([self.named[row] for row in chosen], right)
         return self.lm.fitted(method, scores, answers=answered).calibrator
 
@@ -227,7 +226,7 @@ def _check_fit(method: str) -> None:
             f"{known} Got the fit 'auto', which compares methods on held-out rows: the traces of one question are no "
             "independent rows. Take 'auto-confidence', which has one row a question, or name a method."
         )
-    if fit_named(method).needs_reference:
+    if groupless_fit(method).needs_reference:
         raise InputError(
             f"{known} Got the fit {method!r}, which needs a reference model: fit it with a readout instead."
         )

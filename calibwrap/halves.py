@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators import Identity, fit_named
+from calibwrap.calibrators import Identity, groupless_fit
 from calibwrap.errors import CalibrationWarning, FitError
 from calibwrap.metrics import ece
 from calibwrap.scores import Ints, OptionScores
@@ -39,6 +39,9 @@ def over_halves(
         halves: how often.
         seed: same seed, same halves.
 
+    Raises:
+        InputError: an unknown fit, or one that needs the group of each question.
+
     >>> scores = OptionScores(np.log([[0.9, 0.1]] * 40), readout="label")
     >>> found = over_halves(scores, [0, 0, 0, 1] * 10, ["temperature"])
     >>> found["raw"].value > found["temperature"].value
@@ -64,7 +67,7 @@ def _held_out(
     calibrator: Calibrator = Identity()
     if name != "raw":
         other = None if reference is None else reference.take(fit)
-        spec = fit_named(name)
+        spec = groupless_fit(name)
         options = {"n_bootstrap": 0} if spec.resamples else {}
         labels = answers[fit] if spec.needs_answers else None
         with warnings.catch_warnings():

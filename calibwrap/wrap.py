@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 from calibwrap import saving
 from calibwrap.answer_stream import AnswerStream
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
-from calibwrap.calibrators import Identity, fit_named
+from calibwrap.calibrators import Identity, fit_named, groupless_fit
 from calibwrap.capabilities import check_needs
 from calibwrap.decoders import FreeText, Greedy, answered, fitted_on_traces, warn_of_other_use
-from calibwrap.decoders.answering import check_decoder, check_template, fitted_on
+from calibwrap.decoders.answer_fits import fit_decoded, template_for
+from calibwrap.decoders.answering import check_decoder, check_template
 from calibwrap.decoders.settings import check_calibrator_type, check_decoder_type
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, check_judge, exact_match, graded, references_of
-from calibwrap.freetext.fitting import fit_on_answers, free_prompts, free_template
+from calibwrap.freetext.fitting import free_prompts
 from calibwrap.opening import adapter_for, find_adapter, opened
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
@@ -115,10 +116,10 @@ class CalibratedLM:
 
         Raises:
             QuestionError: answers are missing and the method needs them.
-            InputError: unknown method, or a reference missing or given in vain.
+            InputError: unknown method, groups missing, or a reference missing or given in vain.
             FitError: the data do not determine the calibrator.
         """
-        spec = fit_named(method)
+        spec = groupless_fit(method) if options.get("groups") is None else fit_named(method)
         chosen = self.readout if readout is None else find_readout(readout)
         if spec.needs_reference != (reference is not None):
             wanted = "needs" if spec.needs_reference else "takes no"
@@ -232,11 +233,12 @@ class CalibratedLM:
     ) -> list[Answer]:
         """Return one answer in free text a question, in order; `decoder` is `FreeText()` by default.
 
-        `template` writes the prompts: `SHORT_CHAT` where the model has a chat template, else `SHORT`, by default.
+        `template` writes the prompts; `decoders.answer_fits.template_for` says by which they are written by default.
         """
-        prompts = free_prompts(questions, template, self.adapter.provides)
         chosen = self._fit_for(decoder or FreeText())
-        check_template(self.calibrator, free_template(template, self.adapter.provides).label, strict=self.strict)
+        asked = template_for(template, self.adapter.provides, type(chosen))
+        prompts = free_prompts(questions, asked, self.adapter.provides)
+        check_template(self.calibrator, asked.label, strict=self.strict)
         answers, size = list[Answer](), self.adapter.provides.batch_size
         for start in range(0, len(prompts), size):
             answers += answered(self.adapter, prompts[start : start + size], chosen, self.calibrator)
@@ -274,10 +276,9 @@ class CalibratedLM:
         check_judge(judge)
         chosen, raw = decoder or FreeText(), replace(self, calibrator=Identity())
         answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
-        made_by = fitted_on(chosen, free_template(template, raw.adapter.provides).label)
+        asked = template_for(template, self.adapter.provides, type(chosen)).label
         correct, origin = graded(answers, questions, judge), self.adapter.fingerprint()
-        fitted = fit_on_answers(answers, correct, method, decoder=made_by, provenance=origin, **options)
-        return replace(self, calibrator=fitted)
+        return replace(self, calibrator=fit_decoded(answers, correct, method, chosen, asked, origin, **options))
 
     def guard(
         self, questions: Sequence[Question], risk: float = 0.1, delta: float = 0.05, *, progress: Progress | None = None

@@ -10,6 +10,7 @@ from calibwrap.calibrators._fits import (
     calibrator_class,
     confidence_fit,
     fit_named,
+    groupless_fit,
 )
 from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
 from calibwrap.calibrators.batch import fit_batch
@@ -79,4 +80,5 @@ __all__ = [
     "fit_vector_scaling",
     "fit_venn_abers",
     "fit_without_labels",
+    "groupless_fit",
 ]

@@ -50,6 +50,8 @@ class FitSpec:
     """Whether the one more is the reference model's scores; where neither is needed, there is no one more."""
     resamples: bool = False
     """Whether it takes `n_bootstrap`, the resamples for an interval that only the report shows."""
+    needs_groups: bool = False
+    """Whether it takes `groups`, the name of each row's group, and cannot do without."""
 
     def __call__(
         self,
@@ -84,7 +86,7 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
             FitSpec("batch", fit_batch),
             FitSpec("daca", fit_daca, needs_reference=True, resamples=True),
             FitSpec("dirichlet", fit_dirichlet, needs_answers=True),
-            FitSpec("group-temperature", fit_group_temperature, needs_answers=True),
+            FitSpec("group-temperature", fit_group_temperature, needs_answers=True, needs_groups=True),
             FitSpec("matched-mean", fit_matched_mean, needs_reference=True, resamples=True),
             FitSpec("matrix", fit_matrix_scaling, needs_answers=True),
             FitSpec("naive-kl", fit_naive_kl, needs_reference=True, resamples=True),
@@ -149,6 +151,24 @@ def fit_named(method: str) -> FitSpec:
     if method not in FITS:
         raise InputError(_unknown("method", method, FITS))
     return FITS[method]
+
+
+def groupless_fit(method: str) -> FitSpec:
+    """Return the fit called `method`, for questions that are not told to be of any group.
+
+    Raises:
+        InputError: there is none, or it needs the group of each question.
+
+    >>> groupless_fit("temperature").name
+    'temperature'
+    """
+    spec = fit_named(method)
+    if spec.needs_groups:
+        raise InputError(
+            f"Method {method!r} needs the name of each question's group, which nothing tells here: use "
+            f"lm.fit(questions, method={method!r}, groups=[...])."
+        )
+    return spec
 
 
 def confidence_fit(method: str) -> Callable[..., Calibrator]:

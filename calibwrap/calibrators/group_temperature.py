@@ -6,6 +6,7 @@ generalizations", 1975.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -19,9 +20,14 @@ from calibwrap.calibrators._newton import ABSENT, gaps_of, solve
 from calibwrap.calibrators._shrinkage import Group, between_groups, posterior_mode, split
 from calibwrap.calibrators._truncated import tempered_bounds
 from calibwrap.calibrators.temperature import Temperature, settle
-from calibwrap.errors import InputError
+from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats, OptionScores, TokenScores, checked_logits, log_softmax
+
+_UNNAMED = (
+    "No groups were named, so that all rows get the temperature {value:.4g} of all {count} groups together: call "
+    "calibrator(scores, groups=[...]), or answer the questions of one group by lm.with_calibrator(calibrator.of(NAME))."
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class GroupTemperature(Calibrator):
     """Divides log-probabilities by the temperature of their group, by `value` where the group is not known.
 
     Scores do not say which group their questions are of, so the call does: `calibrator(scores, groups=[...])`. Without
-    `groups` every row counts as one of no known group. `of(group)` is the plain `Temperature` of one group, for a model
+    `groups` every row counts as one of no known group, with a warning; a model that answers questions names none.
+    `of(group)` is the plain `Temperature` of one group, for a model
     that answers questions of that group alone.
 
     Raises:
@@ -73,12 +80,16 @@ class GroupTemperature(Calibrator):
 
         Args:
             scores: as for every calibrator of options.
-            groups: (N,) name of each row's group; None: none is known.
+            groups: (N,) name of each row's group; None: none is known, and a `CalibrationWarning` says so.
 
         Raises:
             InputError: NaN inside, a wrong shape, or not one group a row.
         """
         if groups is None:
+            if self.groups:
+                warnings.warn(
+                    _UNNAMED.format(count=len(self.groups), value=self.value), CalibrationWarning, stacklevel=2
+                )
             return super().__call__(scores)
         if isinstance(scores, TokenScores):
             raise InputError("'groups' are those of questions, and scores of tokens came: use of(group) on them.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Calibrator, Readout
-from calibwrap.calibrators import CONFIDENCE_FITS, fit_named
+from calibwrap.calibrators import CONFIDENCE_FITS, fit_named, groupless_fit
 from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
@@ -93,7 +93,7 @@ def run(
 
 def _check_method(method: str, reference: str | None, out: Path) -> None:
     """Return nothing when a fit of options has what it needs, and its file can hold it."""
-    plan = fit_named(method)
+    plan = groupless_fit(method)
     if plan.needs_reference != (reference is not None):
         raise InputError(f"Method {method!r} {'needs' if plan.needs_reference else 'takes no'} --reference SPEC.")
     check_file_holds(method, out)

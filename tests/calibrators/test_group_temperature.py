@@ -5,13 +5,20 @@ import warnings
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
+from typer.testing import CliRunner
 
 import calibwrap as cw
 from calibwrap.calibrators._newton import gaps_of
 from calibwrap.calibrators._shrinkage import between_groups, posterior_mode, split
+from calibwrap.cli.app import app
 from calibwrap.errors import CalibrationWarning, InputError
+from calibwrap.evaluate import evaluate
+from calibwrap.evaluate_traces import evaluate_decoder
+from calibwrap.halves import over_halves
+from calibwrap.questions import Question
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores, log_softmax
+from calibwrap.testing import ToyAdapter, ToyModel
 
 
 def made(sizes, spread, seed=0, k=4):
@@ -135,7 +142,9 @@ def test_groups_are_told_by_the_call():
     np.testing.assert_array_equal(got.lower, got.upper)
     for row, name in enumerate(names):
         np.testing.assert_allclose(fitted.of(name)(rows)[row], got.logprobs[row])
-    np.testing.assert_allclose(fitted(scores).logprobs, scores.logprobs)  # no groups: the common one, 1
+    with pytest.warns(CalibrationWarning, match=r"temperature 1 of all 2 groups.*with_calibrator"):
+        np.testing.assert_allclose(fitted(scores).logprobs, scores.logprobs)  # no groups: the common one, 1
+    assert cw.GroupTemperature(1.0, (), ())(rows).shape == rows.shape, "nothing is lost where there are no groups"
     for wrong in (["law"], "law", [1, 2, 3]):
         with pytest.raises(InputError, match="'groups' must be 3 texts"):
             fitted(scores, groups=wrong)
@@ -167,3 +176,38 @@ def test_wrong_fields_are_named():
         cw.GroupTemperature(1.0, ("a", "a"), (1.0, 2.0))
     with pytest.raises(InputError, match="finite number above 0"):
         cw.GroupTemperature(1.0, ("a",), (0.0,))
+
+
+@pytest.mark.filterwarnings("ignore:The labels together carry")
+def test_a_model_answers_with_the_temperature_of_one_group():
+    asked = [Question(f"What is {n}?", ["one", "two"], answer=int(n % 4 == 0)) for n in range(80)]
+    names = ["law"] * 40 + ["art"] * 40
+    lm = cw.wrap(ToyAdapter(ToyModel.random(3))).fit(asked, "group-temperature", readout="label", groups=names)
+    with pytest.warns(CalibrationWarning, match="No groups were named"):
+        lm.choose("Which?", ["one", "two"])
+    of_law = lm.with_calibrator(lm.calibrator.of("law"))
+    expected = lm.calibrator(lm.scores(asked[:1]), groups=["law"])
+    assert of_law.choose_batch(asked[:1])[0].confidence == pytest.approx(expected.confidence[0])
+
+
+@pytest.mark.filterwarnings("ignore:The labels together carry")
+def test_where_nothing_tells_groups_it_is_refused_before_any_model_call(tmp_path):
+    adapter = ToyAdapter()
+    asked = [Question(f"What is {n}?", ["one", "two"], answer=n % 2) for n in range(40)]
+    told = r"'group-temperature' needs the name of each question's group.*groups=\[\.\.\.\]"
+    with pytest.raises(InputError, match=told):
+        cw.wrap(adapter).fit(asked, "group-temperature")
+    with pytest.raises(InputError, match=told):
+        evaluate(cw.wrap(adapter), asked, fit=["group-temperature"])
+    with pytest.raises(InputError, match=told):
+        evaluate_decoder(cw.wrap(adapter), asked, cw.ConfidenceAtK(4), fit=["group-temperature"])
+    with pytest.raises(InputError, match=told):
+        over_halves(OptionScores(np.zeros((4, 2)), "label"), [0, 1, 0, 1], ["group-temperature"])
+    data, out = tmp_path / "asked.jsonl", tmp_path / "out.json"
+    data.write_text('{"id": "1", "prompt": "One?", "options": ["a", "b"], "answer": 0}\n')
+    run = CliRunner().invoke(
+        app, ["fit", "hf:no-such-model", "--data", str(data), "--method", "group-temperature", "--out", str(out)]
+    )
+    assert isinstance(run.exception, InputError)
+    assert "needs the name of each question's group" in str(run.exception)
+    assert not any(adapter.calls.values())

@@ -25,11 +25,13 @@ def test_adapter(entry, tmp_path):
         adapter.close()
 
 
+@pytest.mark.filterwarnings("ignore:No groups were named:calibwrap.errors.CalibrationWarning")  # the checks know none
 @entries(CALIBRATORS)
 def test_calibrator(entry):
     passes(calibrator_checks(entry.make(), **entry.options))
 
 
+@pytest.mark.filterwarnings("ignore:No groups were named:calibwrap.errors.CalibrationWarning")  # the checks know none
 @entries(FITS)
 def test_fit(entry):
     passes(fit_checks(entry.make(), **entry.options))
