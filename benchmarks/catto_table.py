@@ -140,6 +140,7 @@ def trained(chosen: argparse.Namespace, run: Run, questions: Sequence[Question],
         "output_dir": str(folder / "checkpoints"), "seed": run.seed, "max_steps": chosen.steps,
         "per_device_train_batch_size": chosen.batch, "learning_rate": asked.learning_rate, "save_strategy": "no",
         "report_to": [], "use_cpu": True, "bf16": False, "logging_steps": 10, "disable_tqdm": True,
+        "gradient_checkpointing": False,
     }  # fmt: skip
     trainer = import_module(f"calibwrap.training.{homes[run.method]}").build(asked, model, tokenizer, arguments)
     trainer.train()

@@ -347,7 +347,7 @@ def _rows(settings: RewardingDoubtSettings, questions: Sequence[Question | FreeQ
 
 def _arguments(settings: RewardingDoubtSettings, given: Mapping[str, Any], evaluates: bool) -> dict[str, Any]:
     """Return keyword arguments of the trainer's configuration."""
-    found: dict[str, Any] = {"gradient_checkpointing": False, **given}
+    found: dict[str, Any] = dict(given)
     for name in ("reward", "preset", "answer_temperature", "answer_tokens"):
         found[name] = getattr(settings, name)
     if settings.algorithm == "exact":

@@ -212,6 +212,7 @@ def training_arguments(settings: WeightSettings) -> dict[str, Any]:
         "report_to": list(settings.report_to),
         "use_cpu": not torch.cuda.is_available(),
         "bf16": False,
+        "gradient_checkpointing": False,  # TRL's default would run every layer twice
         "ddp_find_unused_parameters": False,  # every trained weight has a part in every loss
         "disable_tqdm": True,
     }
@@ -245,8 +246,8 @@ def _check_log(output: Path) -> None:
     """Refuse checkpoints without the log of their run: nothing says whether they are those of these settings."""
     if last_checkpoint(output / CHECKPOINTS) is not None and not (output / FILE).exists():
         raise JournalError(
-            f"{output / CHECKPOINTS} holds checkpoints, and {FILE}, the log of their run, is missing: put it back to go "
-            "on with that run, or delete the checkpoints, or choose another 'output'."
+            f"{output / CHECKPOINTS} holds checkpoints, and {FILE}, the log of their run, is missing: put it back to "
+            "go on with that run, or delete the checkpoints, or choose another 'output'."
         )
 
 

@@ -46,7 +46,8 @@ def make(source, tmp_path):
         wanted = RewardingDoubtSettings(model="tiny", output=folder, train={"source": str(source)}, **asked)
         given = {"output_dir": str(folder), "max_steps": steps, "per_device_train_batch_size": wanted.batch_size,
                  "learning_rate": 1e-2, "save_steps": 2, "logging_steps": 1, "report_to": [], "use_cpu": True,
-                 "bf16": False, "seed": 0, "disable_tqdm": True, **dict(arguments)}  # fmt: skip
+                 "bf16": False, "gradient_checkpointing": False, "seed": 0, "disable_tqdm": True,
+                 **dict(arguments)}  # fmt: skip
         return build(wanted, tiny() if model is None else model, byte_level(), given, held_out)
 
     return made

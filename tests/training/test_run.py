@@ -164,6 +164,15 @@ def test_a_run_that_kept_an_earlier_step_is_finished_too(whole, folder):
     assert again.after == records(whole.output)["held-out-2"]["held_out"]
 
 
+@pytest.mark.parametrize("method", ["catto", "cft", "rewarding-doubt"])
+def test_no_layer_runs_twice_in_a_step(folder, method):
+    asked = runs.settings(folder, "once", method, max_length=300)
+    model, tokenizer = module.load_trainable(asked.model)
+    trainer = module._build(asked, model, tokenizer, ())
+    assert not trainer.args.gradient_checkpointing
+    assert not trainer.model.is_gradient_checkpointing
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_checkpoints_whose_log_is_gone_are_not_taken(whole, folder, resume):
     asked = runs.settings(folder, f"no-log-{resume}", learning_rate=1e-4)
