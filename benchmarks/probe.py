@@ -2,7 +2,7 @@
 
 Five seeded splits: the probe and the temperature are fitted on the same labels and judged on the same questions. Both
 read options one at a time, so that their order cannot flip an answer. What was read of the model is kept in `--cache`,
-and a run that is stopped goes on from there:
+with what it was read of, and a run that is stopped goes on from there:
 
     OMP_NUM_THREADS=1 python benchmarks/probe.py --cache FOLDER [--questions 296] [--labels 50 200] [--minutes 60]
 """
@@ -10,6 +10,7 @@ and a run that is stopped goes on from there:
 import argparse
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import calibwrap as cw
 from calibwrap.calibrators import fit_probe
 from calibwrap.data import packaged_model
 from calibwrap.errors import CalibrationWarning
+from calibwrap.evaluate import content_hash
+from calibwrap.journal import Journal
 from calibwrap.metrics import accuracy, brier, ece, nll
 from calibwrap.probing import option_states
 from calibwrap.scores import join
@@ -26,21 +29,36 @@ SPLITS = 5
 
 
 def read(lm, questions, layers, folder, deadline):
-    """Return the states of the options by question and the scores, kept in pieces of eight questions."""
-    parts = []
-    for start in range(0, len(questions), 8):
-        file = folder / f"part_{start}.npz"
-        asked = questions[start : start + 8]
-        if not file.exists():
-            if time.perf_counter() > deadline:
-                raise SystemExit(f"{start} of {len(questions)} questions read: run it again to go on.")
-            states, _ = option_states(lm.adapter, asked, layers)
-            np.savez(file, states=states.astype(np.float32), logprobs=lm.scores(asked).logprobs)
-        with np.load(file) as held:
-            parts.append((held["states"], cw.OptionScores(held["logprobs"], lm.readout.label)))
+    """Return the states of the options by question and the scores, kept in pieces of eight questions.
+
+    The journal of the pieces says what they were read of: a folder that holds those of anything else is refused.
+    """
+    header = {
+        "model": asdict(lm.adapter.fingerprint()),
+        "readout": lm.readout.label,
+        "layers": list(layers),
+        "questions": len(questions),
+        "content": content_hash(questions),
+    }
+    with Journal.open(folder / "pieces.jsonl", header, resume=True) as journal:
+        parts = [piece(lm, questions, start, layers, journal, deadline) for start in range(0, len(questions), 8)]
     width = max(states.shape[1] for states, _ in parts)
     padded = [np.pad(s, [(0, 0), (0, width - s.shape[1]), (0, 0), (0, 0)]) for s, _ in parts]
     return np.concatenate(padded), join([scores for _, scores in parts])
+
+
+def piece(lm, questions, start, layers, journal, deadline):
+    """Return the states and scores of eight questions, read of the model where the journal does not name them."""
+    name = f"part_{start}"
+    file, asked = journal.path.with_name(f"{name}.npz"), questions[start : start + 8]
+    if name not in journal.done:
+        if time.perf_counter() > deadline:
+            raise SystemExit(f"{start} of {len(questions)} questions read: run it again to go on.")
+        states, _ = option_states(lm.adapter, asked, layers)
+        np.savez(file, states=states.astype(np.float32), logprobs=lm.scores(asked).logprobs)
+        journal.append([{"id": name}])
+    with np.load(file) as held:
+        return held["states"], cw.OptionScores(held["logprobs"], lm.readout.label)
 
 
 def figures(logprobs, answers):
@@ -81,7 +99,6 @@ def main():
     warnings.simplefilter("ignore", CalibrationWarning)
     drawn = cw.load_questions(asked.data, split="train", limit=700, seed=0)
     questions = [question for question in drawn if len(question.options) == 4][: asked.questions]  # chance is a quarter
-    asked.cache.mkdir(parents=True, exist_ok=True)
     deadline = time.perf_counter() + 60 * asked.minutes
     with cw.wrap(f"hf:{packaged_model(asked.model)}") as lm:
         depth = lm.adapter.n_layers
