@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,8 @@ PROMPT = "What comes after sun"
 
 
 @pytest.fixture(autouse=True)
-def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let specs begin with "toy:SEED", and run every test in a folder of its own."""
-    opening = sys.modules["calibwrap.opening"]
-    runtimes = {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
-    monkeypatch.setattr(opening, "_BUILT_IN", runtimes)
-    monkeypatch.chdir(tmp_path)
+def files(toy_runtime: None, tmp_path: Path) -> None:
+    """Write a template in which traces reason."""
     (tmp_path / "t.json").write_text(json.dumps({"body": "{question}\n{options}Think.", "shows_options": True}))
 
 

@@ -76,12 +76,10 @@ class PaidToy(ToyAdapter):
 
 
 @pytest.fixture(autouse=True)
-def runtimes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def paid_runtime(toy_runtime: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     opening = sys.modules["calibwrap.opening"]
     monkeypatch.setattr("calibwrap.testing.PaidToy", PaidToy, raising=False)
-    own = {"toy": ("calibwrap.testing", "ToyAdapter"), "paid": ("calibwrap.testing", "PaidToy")}
-    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, **own})
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, "paid": ("calibwrap.testing", "PaidToy")})
     monkeypatch.setenv("COLUMNS", "160")
     cw.save_questions(QUESTIONS, tmp_path / "qs.jsonl")
 

@@ -1,7 +1,6 @@
 """The commands in this process, on the exact toy model; files, exit codes and machine output are looked at."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,8 @@ LABEL = ("--readout", "label")
 
 
 @pytest.fixture(autouse=True)
-def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let specs begin with "toy:SEED", and run every test in a folder of its own."""
-    opening = sys.modules["calibwrap.opening"]
-    runtimes = {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
-    monkeypatch.setattr(opening, "_BUILT_IN", runtimes)
-    monkeypatch.chdir(tmp_path)
+def files(toy_runtime: None, tmp_path: Path) -> None:
+    """Write 120 questions."""
     cw.save_questions(QUESTIONS, tmp_path / "qs.jsonl")
 
 

@@ -20,11 +20,8 @@ WORDS = ("evaluate", "toy:0", "--data", "qs.jsonl", "--template", "t.json", "--m
 
 
 @pytest.fixture(autouse=True)
-def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let specs begin with "toy:SEED", whose traces name a letter as their first token; run in a folder of its own."""
-    opening = sys.modules["calibwrap.opening"]
-    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")})
-    monkeypatch.chdir(tmp_path)
+def first_tokens(toy_runtime: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let traces name a letter as their first token, and write questions and a template."""
     command = sys.modules.get("calibwrap.cli.evaluate") or __import__("calibwrap.cli.evaluate", fromlist=["run"])
     named = command.find_decoder
     monkeypatch.setattr(command, "find_decoder", lambda name, **settings: named(name, **settings, marker=""))

@@ -1,7 +1,6 @@
 """`calibwrap fit --method auto` prints what it compared, for people and for machines."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,7 @@ from calibwrap.testing import ToyModel, toy_questions
 
 
 @pytest.fixture(autouse=True)
-def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    opening = sys.modules["calibwrap.opening"]
-    runtimes = {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
-    monkeypatch.setattr(opening, "_BUILT_IN", runtimes)
-    monkeypatch.chdir(tmp_path)
+def files(toy_runtime: None, tmp_path: Path) -> None:
     cw.save_questions(toy_questions(60, seed=2, model=ToyModel.random(seed=0)), tmp_path / "qs.jsonl")
 
 

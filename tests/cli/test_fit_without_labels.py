@@ -1,7 +1,6 @@
 """Fits to a reference's word, and the readouts that correct a liking, from the command line."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,7 @@ FIT = ("fit", "toy:0", "--data", "qs.jsonl", "--readout", "label", "--reference"
 
 
 @pytest.fixture(autouse=True)
-def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    opening = sys.modules["calibwrap.opening"]
-    runtimes = {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")}
-    monkeypatch.setattr(opening, "_BUILT_IN", runtimes)
-    monkeypatch.chdir(tmp_path)
+def files(toy_runtime: None, tmp_path: Path) -> None:
     cw.save_questions(QUESTIONS, tmp_path / "qs.jsonl")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,8 @@ SHORTLY = ("--max-tokens", "1")
 
 
 @pytest.fixture(autouse=True)
-def toy_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let specs begin with "toy:SEED", and run in a folder with one file of each kind of question."""
-    opening = sys.modules["calibwrap.opening"]
-    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, "toy": ("calibwrap.testing", "ToyAdapter")})
-    monkeypatch.chdir(tmp_path)
+def files(toy_runtime: None, tmp_path: Path) -> None:
+    """Write one file of each kind of question."""
     free = [
         {"id": f"q{n}", "prompt": f"What comes after {ENDS[n % 4]}", "answers": [ENDS[n % 3], "nothing"]}
         for n in range(40)

@@ -16,12 +16,10 @@ from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
 
 
 @pytest.fixture(autouse=True)
-def toy_runtimes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let specs begin with "toy:SEED" and "twin:SEED", and save a calibrator that was fitted by continuations."""
+def twin_runtime(toy_runtime: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let specs begin with "twin:SEED" too, and save a calibrator that was fitted by continuations."""
     opening = sys.modules["calibwrap.opening"]
-    toys = {name: ("calibwrap.testing", "ToyAdapter") for name in ("toy", "twin")}
-    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, **toys})
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "_BUILT_IN", {**opening._BUILT_IN, "twin": ("calibwrap.testing", "ToyAdapter")})
     questions = toy_questions(40, seed=2, model=ToyModel.random(seed=0), template=CLOZE)
     cw.wrap(ToyAdapter()).fit(questions, readout="continuation").save(tmp_path / "cal.json")
     Path("own.json").write_text(json.dumps({"body": "Q: {question}\nA:"}), encoding="utf-8")
