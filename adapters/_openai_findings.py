@@ -118,17 +118,21 @@ def _nothing(faults: Mapping[Endpoint, CalibwrapError], model: str, server: str,
         for fault in faults.values():
             if isinstance(fault, kind):
                 return fault
-    if not told.is_named:
+    are_absent = all(isinstance(fault, Rejected) and fault.status == 404 for fault in faults.values())
+    if are_absent and not told.is_named:
         return ServerError(f"{server} has no model {model!r}. It lists: {listed(told.names)}.")
     by_reason: dict[str, list[str]] = {}
     for endpoint, fault in faults.items():
         reason = f"refused ({fault.status}: {fault.message})" if isinstance(fault, Rejected) else str(fault).rstrip(".")
         by_reason.setdefault(reason, []).append(NAMES[endpoint])
     reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
-    if not told.names and all(isinstance(fault, Rejected) and fault.status == 404 for fault in faults.values()):
+    if are_absent and not told.names:
         reasons = f"There is no list of models either: 'base_url' usually ends in /v1. {reasons}"
+    named = (
+        repr(model) if told.is_named else f"{model!r}, which is not among those that it lists ({listed(told.names)})"
+    )
     return ServerError(
-        f"{server} offers no endpoint for the model {model!r}. {reasons}. Check the model's name and 'base_url'; a "
+        f"{server} offers no endpoint for the model {named}. {reasons}. Check the model's name and 'base_url'; a "
         "model that was retired needs another one, and a calibrator fitted for that."
     )
 

@@ -340,6 +340,19 @@ def test_o10_a_wrong_name_is_answered_with_the_right_ones(serve):
         _ = adapter.provides
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_what_the_endpoints_say_is_told_though_the_name_is_not_listed(serve, status):
+    def reply(path, body):
+        if path == "/models":
+            return {"data": [{"id": "small"}, {"id": "large"}]}
+        raise BadRequest(status, {"error": {"message": "Blocked by the firewall"}})
+
+    _, adapter = serve(reply=reply, name="old")
+    said = rf"model 'old', which is not among those that it lists \(small, large\)\..*{status}: Blocked by the firewall"
+    with pytest.raises(ServerError, match=said):
+        _ = adapter.provides
+
+
 def test_an_address_without_v1_is_guessed_and_said_once(serve):
     def reply(path, body):
         raise BadRequest(404, {"error": {"message": "Not Found."}})
