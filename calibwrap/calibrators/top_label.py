@@ -88,6 +88,7 @@ class TopLabel(Calibrator):
             low_shares = np.nan_to_num(scores.lower / (1.0 - least)[:, None], posinf=1.0)
             high_shares = np.fmin(scores.upper / (1.0 - most)[:, None], 1.0)
         low_shares[rows, top] = high_shares[rows, top] = 0.0
+        high_shares[~scores.mask] = 0.0  # an option that is not there has no share
         odds = np.stack(
             [
                 self._odds(np.clip(end, 0.0, 1.0), _log(shares.max(axis=1)))

@@ -95,6 +95,18 @@ def test_a_cut_list_has_bounds_where_the_choice_stays():
             refused(lists)
 
 
+def test_a_ragged_cut_row_has_the_bounds_of_the_row_alone():
+    """The first choice may have 1, so that all shares of what is left are open, but those of options that exist."""
+    shown, mask = [[0.6, 0.2, 0.1], [0.6, 0.0, 0.0]], [[True, True, True], [True, True, False]]
+    ragged = OptionScores.from_lists(shown, [[0, 0, 0], [0, 1, 0]], [0.1, 0.3], [0.05, 0.05], "label", mask)
+    alone = OptionScores.from_lists([[0.6, 0.0]], [[0, 1]], [0.3], [0.05], "label")
+    for part in (cw.Platt(0.5, -0.2), cw.Platt(0.5, -3.0)):  # the second is held by the second choice's share
+        wide, narrow = cw.TopLabel(part)(ragged), cw.TopLabel(part)(alone)
+        assert wide.upper[1, 2] == 0.0
+        np.testing.assert_allclose(wide.lower[1, :2], narrow.lower[0])
+        np.testing.assert_allclose(wide.upper[1, :2], narrow.upper[0])
+
+
 def test_truncated_rows_are_fitted_where_their_choice_is_certain():
     lists = OptionScores.from_lists(
         [[0.6, 0.0], [0.3, 0.3], [0.5, 0.2], [0.7, 0.1]],
