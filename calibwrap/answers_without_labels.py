@@ -7,10 +7,10 @@ from typing import Any
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder
 from calibwrap.calibrators import Identity
 from calibwrap.decoders import FreeText, PTrue, decoder_label
+from calibwrap.decoders.answer_fits import fit_decoded, template_for
 from calibwrap.decoders.answering import fitted_on
 from calibwrap.decoders.judgement import fit_daca_judged, judgements, own_judgements
 from calibwrap.errors import FitError, InputError
-from calibwrap.freetext.fitting import fit_on_answers, free_template
 from calibwrap.freetext.reevaluation import reevaluated
 from calibwrap.provenance import FitReport
 from calibwrap.questions import FreeQuestion, Template
@@ -58,21 +58,22 @@ def fit_answers_without_labels(
     chosen = decoder or (PTrue() if method == "daca" else FreeText())
     if method == "daca" and not isinstance(chosen, PTrue):
         raise InputError(f"Method 'daca' compares verdicts, so it needs a PTrue decoder. Got {decoder_label(chosen)}.")
-    other = wrap(reference)
+    other, origin = wrap(reference), lm.adapter.fingerprint()
     raw = replace(lm, calibrator=Identity())
+    asked = template_for(template, lm.adapter.provides, type(chosen)).label
     answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
     if isinstance(chosen, PTrue) and method == "daca":
         calibrator = _judged(answers, questions, other.adapter, chosen, reference_template, **options)
     else:
         texts = [answer.text for answer in answers]
         soft = reevaluated(other.adapter, questions, texts, reference_template)
-        calibrator = fit_on_answers(answers, soft, method, **options)
+        calibrator = fit_decoded(answers, soft, method, chosen, asked, origin, **options)
     if calibrator.report is not None:
-        origin, source = lm.adapter.fingerprint(), other.adapter.fingerprint()
+        source = other.adapter.fingerprint()
         made_by = f"{'verdicts' if method == 'daca' else 'mean token probability'} of the reference"
         report: FitReport = replace(
             calibrator.report,
-            readout=fitted_on(chosen, free_template(template, lm.adapter.provides).label),
+            readout=fitted_on(chosen, asked),
             reference_readout=made_by,
             provenance=origin,
             reference=source,

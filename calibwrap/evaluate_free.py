@@ -1,8 +1,7 @@
 """Run a model over questions in free text: answers drawn and journalled, judged, and given calibrated confidences."""
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,19 @@ import numpy as np
 from calibwrap import saving
 from calibwrap.answer_scores import OutcomeScores, outcome_scores
 from calibwrap.base import Answer, Calibrator
-from calibwrap.calibrators import CONFIDENCE_FITS, confidence_fit
-from calibwrap.decoders import FreeText, SelfConsistency, SemanticEntropy, Stated
-from calibwrap.decoders.answering import check_decoder, check_template, decoder_label, fitted_on
+from calibwrap.calibrators import CONFIDENCE_FITS
+from calibwrap.decoders import FreeText
+from calibwrap.decoders.answer_fits import fit_decoded, template_for
+from calibwrap.decoders.answering import check_decoder, check_template, decoder_label
 from calibwrap.decoders.free_text import FreeTextDecoder
 from calibwrap.decoders.reading import signed
 from calibwrap.decoders.settings import check_type
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, question_keys, spent, write
-from calibwrap.evaluate_free_answers import collect_answers, default_free_template
-from calibwrap.freetext.fitting import fit_on_answers, free_prompts
+from calibwrap.evaluate_free_answers import collect_answers
+from calibwrap.freetext.fitting import free_prompts
 from calibwrap.freetext.judging import JUDGES, Judge, exact_match, f1_above_half, graded, references_of
 from calibwrap.freetext.normalise import Normaliser, trivia_qa
-from calibwrap.freetext.stated import SCALE
 from calibwrap.questions import FreeQuestion, Question, Template
 from calibwrap.wrap import CalibratedLM, Progress
 
@@ -123,7 +122,7 @@ def evaluate_free(
         questions: the questions; those without references get an answer and take no part in figures.
         decoder: what makes an answer; `FreeText()` by default.
         out: folder for answers.jsonl, predictions.jsonl, metrics.json and the calibrators; None writes nothing.
-        template: writes the prompts; `default_free_template` by default.
+        template: writes the prompts; by default the one that `template_for` gives for the model and the decoder.
         judge: "exact-match" or "f1-above-half", which normalise as the decoder does, or a function of yours.
         fit: "platt", "isotonic".
         fit_share: share of the questions that fit, between 0 and 1.
@@ -140,7 +139,7 @@ def evaluate_free(
     """
     chosen = decoder or FreeText()
     check_type("decoder", chosen, FreeTextDecoder, "cw.SelfConsistency(k=8)")
-    asked = template or default_free_template(lm.adapter.provides, type(chosen))
+    asked = template_for(template, lm.adapter.provides, type(chosen))
     free_prompts(questions, asked, lm.adapter.provides)  # a wrong question or template is told before anything else
     verdict, judged_by = find_judge(judge, chosen.normalise)
     check_free_fits(fit)
@@ -233,27 +232,7 @@ def fitted_answers(
     method: str,
 ) -> Calibrator:
     """Return the calibrator that `method` fits on answers that were drawn before, with a full report."""
-    confidence_fit(method)
-    options = {"clip": clip_of(decoder)} if method == "platt" and clip_of(decoder) else {}
-    origin, name = lm.adapter.fingerprint(), fitted_on(decoder, template.label)
-    fitted = fit_on_answers(answers, correct, method, decoder=name, provenance=origin, **options)
-    if fitted.report is None:
-        return fitted
-    report = replace(fitted.report, date=datetime.datetime.now(datetime.UTC).date().isoformat())
-    return replace(fitted, report=report)  # type: ignore[type-var]  # every calibrator is a dataclass
-
-
-def clip_of(decoder: FreeTextDecoder) -> float | None:
-    """Return half a step of a confidence that comes in steps, beyond which Platt takes none; None for any other.
-
-    Eight equal draws of eight, or a stated 10 of 10, are no proof.
-
-    >>> clip_of(SelfConsistency(k=8)), clip_of(Stated()), clip_of(FreeText())
-    (0.0625, 0.05, None)
-    """
-    if isinstance(decoder, (SelfConsistency, SemanticEntropy)) and decoder.k > 1:
-        return 1.0 / (2 * decoder.k)
-    return 1.0 / (2 * SCALE) if isinstance(decoder, Stated) else None
+    return fit_decoded(answers, correct, method, decoder, template.label, lm.adapter.fingerprint())
 
 
 def outcome_questions(

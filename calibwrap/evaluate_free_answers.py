@@ -9,7 +9,7 @@ import numpy as np
 
 from calibwrap.base import Answer, Completion
 from calibwrap.calibrators import Identity
-from calibwrap.capabilities import Provides, check_needs
+from calibwrap.capabilities import check_needs
 from calibwrap.decoders import Stated
 from calibwrap.decoders.answering import decoder_label
 from calibwrap.decoders.free_text import FreeTextDecoder
@@ -17,24 +17,9 @@ from calibwrap.errors import InputError, JournalError
 from calibwrap.evaluate import content_hash, naming, question_keys
 from calibwrap.freetext.fitting import free_prompts
 from calibwrap.journal import Journal
-from calibwrap.questions import SHORT, SHORT_CHAT, FreeQuestion, Prompt, Template
+from calibwrap.questions import FreeQuestion, Prompt, Template
 from calibwrap.stored_traces import PLAIN_STOPS, Drawing, traces_from
 from calibwrap.wrap import CalibratedLM, Progress
-
-ASKED = Template(body="Question: {question}", name="asked")
-"""The plain prompt of `Stated`, whose reply has a form of its own: it does not end with "Answer:"."""
-
-
-def default_free_template(provides: Provides, decoder: type[FreeTextDecoder]) -> Template:
-    """Return how questions in free text are asked when nobody says: as a chat where the model has a template for one.
-
-    >>> from calibwrap.decoders import FreeText
-    >>> default_free_template(Provides(chat=True), FreeText).name, default_free_template(Provides(), Stated).name
-    ('short-chat', 'asked')
-    """
-    if provides.chat:
-        return SHORT_CHAT
-    return ASKED if issubclass(decoder, Stated) else SHORT
 
 
 def default_free_stops(template: Template, decoder: type[FreeTextDecoder]) -> tuple[str, ...]:

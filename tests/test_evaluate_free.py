@@ -10,6 +10,7 @@ import calibwrap as cw
 from calibwrap.answer_scores import OutcomeScores, of_one_outcome, outcome_scores
 from calibwrap.base import Answer
 from calibwrap.decoders import FreeText, PTrue, SelfConsistency, SemanticEntropy, Stated
+from calibwrap.decoders.answer_fits import ASKED, clip_of, template_for
 from calibwrap.errors import (
     CapabilityError,
     InputError,
@@ -22,13 +23,12 @@ from calibwrap.evaluate_free import (
     ANSWERS,
     OTHER,
     SILENT,
-    clip_of,
     evaluate_free,
     find_judge,
     outcome_questions,
     verdicts,
 )
-from calibwrap.evaluate_free_answers import ASKED, collect_answers, default_free_stops, default_free_template
+from calibwrap.evaluate_free_answers import collect_answers, default_free_stops
 from calibwrap.freetext import exact, exact_match, f1_above_half
 from calibwrap.freetext.fitting import fit_on_answers
 from calibwrap.metrics import auroc, ece
@@ -248,9 +248,10 @@ def test_bounds_of_a_cut_list_are_carried():
 
 def test_defaults_of_prompts_and_of_steps():
     chat, plain = cw.Provides(chat=True), cw.Provides()
-    assert default_free_template(chat, Stated) is SHORT_CHAT
-    assert default_free_template(plain, PTrue) is SHORT
-    assert default_free_template(plain, Stated) is ASKED
+    assert template_for(None, chat, Stated) is SHORT_CHAT
+    assert template_for(None, plain, PTrue) is SHORT
+    assert template_for(None, plain, Stated) is ASKED
+    assert template_for(SHORT, plain, Stated) is SHORT
     assert default_free_stops(SHORT, FreeText) == ("\n",)
     assert default_free_stops(SHORT_CHAT, FreeText) == ()
     assert "\n" not in default_free_stops(ASKED, Stated)  # its reply may have several lines

@@ -12,11 +12,12 @@ from calibwrap.calibrators import CONFIDENCE_FITS
 from calibwrap.capabilities import Provides
 from calibwrap.cli.parts import read_template
 from calibwrap.decoders import FreeText, PTrue, SelfConsistency, SemanticEntropy, Stated
+from calibwrap.decoders.answer_fits import template_for
 from calibwrap.decoders.free_text import FreeTextDecoder
 from calibwrap.decoders.named import GREEDY, find_decoder
 from calibwrap.errors import InputError
 from calibwrap.evaluate_free import find_judge
-from calibwrap.evaluate_free_answers import default_free_stops, default_free_template
+from calibwrap.evaluate_free_answers import default_free_stops
 from calibwrap.freetext import NORMALISERS, ONE_STEP, REWARDING_DOUBT, TWO_STEP, Elicitation, top_guesses
 from calibwrap.questions import TEMPLATES, FreeQuestion, Question, Template
 
@@ -97,7 +98,7 @@ class Freely:
     def asked(self, provides: Provides, template: Path | None) -> tuple[FreeTextDecoder, Template]:
         """Return the decoder and the template for a model."""
         kind = FREE_DECODERS[self._parts()[0]].make
-        chosen = free_template(template) or default_free_template(provides, kind)
+        chosen = template_for(free_template(template), provides, kind)
         return self.made(chosen), chosen
 
     def made(self, template: Template) -> FreeTextDecoder:

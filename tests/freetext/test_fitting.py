@@ -1,15 +1,20 @@
 """Calibrators fitted on free-text answers: on the toy model, whose answers are right by construction."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import calibwrap as cw
+from calibwrap.answers_without_labels import fit_answers_without_labels
+from calibwrap.decoders.named import find_decoder
 from calibwrap.errors import CapabilityError, FitError, InputError, ProvenanceMismatch, QuestionError
+from calibwrap.evaluate_traces import evaluate_decoder
 from calibwrap.freetext import exact
 from calibwrap.freetext.fitting import fit_on_answers, free_prompts
 from calibwrap.metrics import ece
 from calibwrap.questions import CLOZE, LETTER, SHORT, SHORT_CHAT
-from calibwrap.testing import ToyAdapter, ToyModel
+from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
 
 DECODER = cw.FreeText(confidence="sum", temperature=1.0, max_tokens=1, normalise=exact)
 
@@ -103,6 +108,34 @@ def test_prompts_are_chats_where_there_is_a_template():
     assert free_prompts(question, CLOZE, Provides(chat=True)) == ["Ann was here.\n\nQuestion: Who?\nAnswer:"]
     with pytest.raises(InputError, match="'letter' shows options"):
         free_prompts(question, LETTER, Provides())
+
+
+def test_a_plain_model_is_asked_for_a_reply_that_begins_by_itself():
+    seen = []
+
+    class Plain(ToyAdapter):
+        def generate(self, prompts, sampling, calibrator=None):
+            seen.extend(prompts)
+            return super().generate(prompts, sampling, calibrator)
+
+    lm = cw.wrap(Plain(provides=replace(ToyAdapter.everything, chat=False)))
+    lm.answer_batch([cw.FreeQuestion("A B?")], cw.Stated(max_tokens=2))
+    lm.answer_batch([cw.FreeQuestion("A B?")], cw.FreeText(max_tokens=2))
+    assert seen[0].endswith("Question: A B?")
+    assert seen[1] == SHORT.prompt(cw.FreeQuestion("A B?"))
+
+
+@pytest.mark.filterwarnings("ignore::calibwrap.errors.CalibrationWarning")  # few different confidences
+def test_a_confidence_in_steps_is_clipped_wherever_it_is_fitted():
+    model, vote = ToyModel.random(5), cw.SelfConsistency(k=4, max_tokens=1)
+    lm, questions = cw.wrap(ToyAdapter(model)), asked(model, 60)
+    kept = {"judge": exact_reference, "template": CLOZE}
+    assert lm.fit_answers(questions, vote, **kept).calibrator.clip == 0.125
+    assert lm.fit_answers(questions, vote, clip=0.01, **kept).calibrator.clip == 0.01
+    assert fit_answers_without_labels(lm, questions, lm, vote, template=CLOZE).calibrator.clip == 0.125
+    options, majority = toy_questions(30, seed=1, model=model), find_decoder("majority@4", marker="", max_tokens=2)
+    traced = evaluate_decoder(lm, options, majority, template=LETTER, fit=["platt"])
+    assert traced.calibrators["platt"].clip == 0.125
 
 
 def test_what_cannot_be_fitted_is_said_before_any_call():
