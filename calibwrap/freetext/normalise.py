@@ -19,8 +19,13 @@ _FRACTION = r"(?:(?P<whole>\d{1,9}) )?(?P<over>\d{1,9})/(?P<under>0*[1-9]\d{0,8}
 _POINTED = r"(?P<pointed>\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?!\d))"
 """A number with points between thousands, where nothing else can be meant: 1.250,5 or 1.250.000, not 1.250."""
 _GROUPED = r"\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+(?!\d)"
+_COMMA = (
+    r"(?P<comma>(?<!\d,)(?![1-9]\d{0,2},\d{3}(?!\d))(?:\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+|\d+)"
+    r",\d+(?:[eE][-+]?\d{1,2})?(?![,./]?\d))"
+)
+"""A number with a decimal comma: 2,5 or 10 000,5, not 1,250, whose comma parts thousands, and not the list 1,2,3."""
 _PLAIN = rf"(?P<plain>(?:{_GROUPED}|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d{{1,2}}(?!\d))?)"
-_NUMBER = re.compile(rf"(?<![\w.])(?P<sign>[-+−]?)(?:(?<!/){_FRACTION}|{_POINTED}|{_PLAIN})")
+_NUMBER = re.compile(rf"(?<![\w.])(?P<sign>[-+−]?)(?:(?<!/){_FRACTION}|{_POINTED}|{_COMMA}|{_PLAIN})")
 _WORD = re.compile(r"\s*[AI]\s+[a-z]")
 """A text that begins with the article or the pronoun, not with a letter."""
 _MARKED = (AnswerRule(LETTERS, "Answer:"), AnswerRule(LETTERS, "answer is"))
@@ -59,11 +64,12 @@ def option_letter(text: str) -> str:
 def number(text: str) -> str:
     """Return the last number in `text`, plainly: no sign +, separators of thousands, exponent or closing zeros.
 
-    Thousands may be parted by commas, spaces, or points where a comma or a second point follows. A fraction is its
-    decimal number, and stays in lowest terms where that does not end.
+    Thousands may be parted by commas, spaces, or points where a comma or a second point follows. A comma between
+    digits that are no such thousands is a decimal comma, unless a list such as 1,2,3 goes on with another one. A
+    fraction is its decimal number, and stays in lowest terms where that does not end.
 
-    >>> [number(text) for text in ("it is 1,250.50 km", "7 or 8?", "-0", "none", "12 000", "1 1/2", "2/6")]
-    ['1250.5', '8', '0', '', '12000', '1.5', '1/3']
+    >>> [number(text) for text in ("it is 1,250.50 km", "7 or 8?", "-0", "none", "12 000", "1 1/2", "2/6", "2,5")]
+    ['1250.5', '8', '0', '', '12000', '1.5', '1/3', '2.5']
     """
     found = list(_NUMBER.finditer(text))
     if not found:
@@ -71,9 +77,8 @@ def number(text: str) -> str:
     last, sign = found[-1], -1 if found[-1]["sign"] in ("-", "−") else 1
     if last["under"]:
         return _fraction(sign * (int(last["whole"] or 0) + Fraction(int(last["over"]), int(last["under"]))))
-    pointed = (last["pointed"] or "").replace(".", "").replace(",", ".")
-    value = sign * Decimal(pointed or re.sub(r"[,\s]", "", last["plain"]))
-    return _decimal(value)
+    pointed = re.sub(r"[.\s]", "", last["pointed"] or last["comma"] or "").replace(",", ".")
+    return _decimal(sign * Decimal(pointed or re.sub(r"[,\s]", "", last["plain"])))
 
 
 def _fraction(value: Fraction) -> str:
