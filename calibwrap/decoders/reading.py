@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Sampling
+from calibwrap.calibrators import Chain, ConfidenceCalibrator
 from calibwrap.decoders.rewording import Reworded, drawn_as, worded
 from calibwrap.decoders.verdicts import verdicts
 from calibwrap.errors import CalibrationWarning, CapabilityError
@@ -78,7 +79,8 @@ def signed(answer: Answer, calibrator: Calibrator) -> Answer:
     """Return an answer that says which calibrator was at work, unless its decoder has said so itself.
 
     A calibrator of one confidence maps the answer's confidence and bounds, whatever they were made of; the other
-    options keep their proportions. An empty answer is certainly not right and stays at 0.
+    options keep their proportions. An empty answer is certainly not right and stays at 0. Where the map may rise and
+    fall between two bounds, what it makes of both says nothing of what lies between: the interval is then (0, 1).
 
     >>> from calibwrap.calibrators import Platt, Temperature
     >>> signed(Answer("A", 0.5, (0.5, 0.5)), Temperature(2.0)).calibrated_by
@@ -95,6 +97,7 @@ def _with_mapped_confidence(answer: Answer, calibrator: Calibrator) -> Answer:
     if not answer.text:
         return replace(answer, calibrated_by=calibrator.kind)
     mapped = [float(value) for value in calibrator(np.array([answer.confidence, *answer.bounds]))]
+    is_known = answer.bounds[0] == answer.bounds[1] or _is_one_way(calibrator)
     others = max(0.0, 1.0 - answer.confidence)
     factor = (1.0 - mapped[0]) / others if others else 0.0
     scaled = {text: p * factor for text, p in answer.probabilities.items()}
@@ -103,10 +106,16 @@ def _with_mapped_confidence(answer: Answer, calibrator: Calibrator) -> Answer:
     return replace(
         answer,
         confidence=mapped[0],
-        bounds=(min(mapped), max(mapped)),
+        bounds=(min(mapped), max(mapped)) if is_known else (0.0, 1.0),
         probabilities=scaled,
         calibrated_by=calibrator.kind,
     )
+
+
+def _is_one_way(calibrator: Calibrator) -> bool:
+    """Return whether a calibrator, or each part of a chain, says that bounds map to bounds."""
+    parts = calibrator.parts if isinstance(calibrator, Chain) else (calibrator,)
+    return all(isinstance(part, ConfidenceCalibrator) and part.is_one_way for part in parts)
 
 
 def with_labels(

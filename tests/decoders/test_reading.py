@@ -74,6 +74,24 @@ def test_an_answer_is_signed_once():
     assert signed(cw.Answer("A", 0.5, (0.5, 0.5)), temperature).calibrated_by == "temperature"
 
 
+FALLING = cw.HistogramBinning([0.0, 0.3, 0.6, 1.0], [0.2, 0.9, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("calibrator", "bounds", "mapped"),
+    [
+        (FALLING, (0.1, 0.8), (0.0, 1.0)),  # at the ends 0.2 and 0.4, and 0.9 between them
+        (cw.chain(cw.Platt(1.0, 0.0), FALLING), (0.1, 0.8), (0.0, 1.0)),
+        (FALLING, (0.5, 0.5), (0.9, 0.9)),
+        (cw.HistogramBinning([0.0, 0.3, 0.6, 1.0], [0.2, 0.4, 0.9]), (0.1, 0.8), (0.2, 0.9)),
+        (cw.chain(cw.Platt(1.0, 0.0), cw.Platt(-1.0, 0.0)), (0.1, 0.8), (0.2, 0.9)),
+    ],
+)
+def test_bounds_map_to_bounds_only_where_the_map_goes_one_way(calibrator, bounds, mapped):
+    answer = signed(cw.Answer("A", 0.5, bounds), calibrator)
+    assert answer.bounds == pytest.approx(mapped)
+
+
 @pytest.mark.parametrize(
     ("tokens", "finish", "label"),
     [
