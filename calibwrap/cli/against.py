@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from calibwrap import saving
 from calibwrap.base import Calibrator, Readout
 from calibwrap.calibrators import Chain
 from calibwrap.capabilities import check_needs
+from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.fit import Source
 from calibwrap.cli.free_text import are_free
@@ -46,7 +46,7 @@ class How:
 
 def run(pair: Pair, source: Source, how: How, as_json: bool) -> None:
     """Print the parity report; exit code 1 where the largest difference is above the tolerance."""
-    saved = None if how.calibrator is None else saving.load(how.calibrator)
+    saved = None if how.calibrator is None else load_calibrator(how.calibrator)
     questions = source.questions()
     if are_free(questions):
         raise InputError(f"check compares option probabilities, and the questions of {source.data} are in free text.")

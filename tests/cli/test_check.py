@@ -174,6 +174,16 @@ def test_the_same_calibrator_is_put_on_both(run: Any) -> None:
     assert "ECE, temperature" in out
 
 
+def test_a_decision_file_is_put_on_both_too(run: Any, tmp_path: Path) -> None:
+    cw.save_decision(cw.Temperature(2.0), tmp_path / "decision.json")
+    words = ("check", "toy:0", "--against", "toy:1", "--data", "qs.jsonl", *LABEL, "--calibrator", "decision.json")
+    code, out, err = run(*words, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["calibrator"]["kind"] == "temperature"
+    assert found["calibrated"]["largest"] < found["raw"]["largest"]  # both flatter
+
+
 def test_what_a_list_cuts_off_is_counted_and_lies_in_the_bounds(run: Any) -> None:
     found = json.loads(run("check", "toy:0", "--against", "paid:0", "--data", "qs.jsonl", *LABEL, "--json")[1])
     assert found["raw"]["first"]["missing"] == 0
