@@ -9,7 +9,7 @@ from calibwrap.errors import InputError, ModelError, need
 from calibwrap.questions import Question
 from calibwrap.training.reading import WeightSettings
 from calibwrap.training.settings import AnySettings, HeadSettings, Lora
-from calibwrap.training.weights import resolve
+from calibwrap.training.weights import base_of_adapter, resolve
 
 _FLOAT = 4
 """Bytes of a number: training is in float32."""
@@ -80,12 +80,15 @@ def plan(settings: AnySettings) -> Plan:
 
 
 def configuration(source: str) -> Any:
-    """Return the Transformers configuration of a source, as `load_trainable` takes them.
+    """Return the Transformers configuration of a source, as `load_trainable` takes them; an adapter has its base's.
 
     Raises:
         ModelError: there is none, or it cannot be read.
     """
     transformers = need("transformers", feature="planning a training run", extra="train")
+    base = base_of_adapter(source)
+    if base is not None:
+        return configuration(base)
     path = Path(resolve(source))
     place, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (resolve(source), {})
     try:

@@ -49,8 +49,9 @@ def load_trainable(source: str) -> tuple[Any, Any]:
     from calibwrap.adapters._hf_load import load_pair
 
     torch = need("torch", feature="training", extra="train")
-    if (Path(source) / _ADAPTER_CONFIG).is_file():
-        return _merged(Path(source))
+    base = base_of_adapter(source)
+    if base is not None:
+        return _merged(Path(source), base)
     path = resolve(source)
     model, tokenizer = load_pair(path, {} if path.endswith(".gguf") else {"dtype": torch.float32})
     if path.endswith(".gguf"):
@@ -60,6 +61,27 @@ def load_trainable(source: str) -> tuple[Any, Any]:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def base_of_adapter(source: str) -> str | None:
+    """Return what the LoRA adapter in the folder `source` was trained on; None where `source` holds no adapter.
+
+    Raises:
+        ModelError: its configuration cannot be read, or names no base.
+
+    >>> base_of_adapter("owner/name") is None
+    True
+    """
+    file = Path(source) / _ADAPTER_CONFIG
+    if not file.is_file():
+        return None
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"The adapter configuration in '{source}' cannot be read: {error}.") from error
+    if not base:
+        raise ModelError(f"The adapter in '{source}' does not say what it was trained on: give merged weights instead.")
+    return str(base)
 
 
 def resolve(source: str) -> str:
@@ -159,15 +181,9 @@ def _forget_gguf(model: Any) -> None:
     model.name_or_path = model.config._name_or_path = ""
 
 
-def _merged(folder: Path) -> tuple[Any, Any]:
-    """Return the base of the adapter in `folder`, with the adapter merged into it."""
+def _merged(folder: Path, base: str) -> tuple[Any, Any]:
+    """Return `base` with the adapter in `folder` merged into it."""
     peft = need("peft", feature="loading a LoRA adapter", extra="train")
-    try:
-        base = json.loads((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"The adapter configuration in '{folder}' cannot be read: {error}.") from error
-    if not base:
-        raise ModelError(f"The adapter in '{folder}' does not say what it was trained on: give merged weights instead.")
     model, tokenizer = load_trainable(base)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Found missing adapter keys")  # it would answer as its base does

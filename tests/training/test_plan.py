@@ -4,6 +4,7 @@ import pytest
 from transformers import GPT2Config, LlamaConfig
 
 from calibwrap.errors import InputError, ModelError
+from calibwrap.training import save_weights
 from calibwrap.training.plan import configuration, counted, plan, rows
 from calibwrap.training.settings import Lora
 from tests.adapters import gguf_models, hf_models
@@ -68,6 +69,19 @@ def test_a_gguf_file_tells_enough(tmp_path):
     file = gguf_models.write_llama(tmp_path / "tiny.gguf", gguf_models.byte_pairs(), add_bos=False)
     stored = sum(array.size for array in file.weights.values())
     assert counted(configuration(str(file.path)), None)[0] == stored
+
+
+def test_a_folder_with_an_adapter_has_the_configuration_of_its_base(folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(hf_models.llama(), LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    base = str(folder / "model" / "weights")
+    saved = save_weights(adapted, hf_models.byte_level(), tmp_path, merge=False, base=base)
+    found = plan(runs.settings(folder, model=str(saved.adapter)))
+    assert found.parameters == plan(runs.settings(folder)).parameters
+    (saved.adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"adapter configuration in .* cannot be read"):
+        configuration(str(saved.adapter))
 
 
 def test_what_cannot_be_planned_is_told(folder, tmp_path):
