@@ -14,7 +14,7 @@ from calibwrap.errors import FitError, InputError
 from calibwrap.freetext.reevaluation import reevaluated
 from calibwrap.provenance import FitReport
 from calibwrap.questions import FreeQuestion, Template
-from calibwrap.wrap import CalibratedLM, Progress, wrap
+from calibwrap.wrap import CalibratedLM, Progress, borrowed
 
 
 def fit_answers_without_labels(
@@ -34,7 +34,8 @@ def fit_answers_without_labels(
     Args:
         lm: the model.
         questions: what it is asked; `answers` are not looked at.
-        reference: the pre-trained model that says how far to trust them: wrapped, an adapter, or a spec.
+        reference: the pre-trained model that says how far to trust them: wrapped, an adapter, or a spec, whose
+            model is loaded beside this one and closed again.
         decoder: what answers; by default `PTrue()` for "daca", else `FreeText()`. The calibrator is good for this one.
         method: a fit of one confidence, such as "platt" or "isotonic", on the mean probability that the reference gives
             to the answer's tokens ("BaseCal", 2026); or "daca", on what both models say when asked whether the answer
@@ -58,23 +59,22 @@ def fit_answers_without_labels(
     chosen = decoder or (PTrue() if method == "daca" else FreeText())
     if method == "daca" and not isinstance(chosen, PTrue):
         raise InputError(f"Method 'daca' compares verdicts, so it needs a PTrue decoder. Got {decoder_label(chosen)}.")
-    other, origin = wrap(reference), lm.adapter.fingerprint()
-    raw = replace(lm, calibrator=Identity())
+    origin, raw = lm.adapter.fingerprint(), replace(lm, calibrator=Identity())
     asked = template_for(template, lm.adapter.provides, type(chosen)).label
-    answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
-    if isinstance(chosen, PTrue) and method == "daca":
-        calibrator = _judged(answers, questions, other.adapter, chosen, reference_template, **options)
-    else:
-        texts = [answer.text for answer in answers]
-        soft = reevaluated(other.adapter, questions, texts, reference_template)
-        calibrator = fit_decoded(answers, soft, method, chosen, asked, origin, **options)
-    if calibrator.report is not None:
+    with borrowed(reference) as other:
+        answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
+        if isinstance(chosen, PTrue) and method == "daca":
+            calibrator = _judged(answers, questions, other.adapter, chosen, reference_template, **options)
+        else:
+            texts = [answer.text for answer in answers]
+            soft = reevaluated(other.adapter, questions, texts, reference_template)
+            calibrator = fit_decoded(answers, soft, method, chosen, asked, origin, **options)
         source = other.adapter.fingerprint()
-        made_by = f"{'verdicts' if method == 'daca' else 'mean token probability'} of the reference"
+    if calibrator.report is not None:
         report: FitReport = replace(
             calibrator.report,
             readout=fitted_on(chosen, asked),
-            reference_readout=made_by,
+            reference_readout=f"{'verdicts' if method == 'daca' else 'mean token probability'} of the reference",
             provenance=origin,
             reference=source,
         )

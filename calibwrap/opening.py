@@ -56,6 +56,23 @@ def adapter_for(target: Any) -> Any:
     return adapter
 
 
+def opened_adapter(target: Any, parts: Sequence[Any], options: Mapping[str, Any]) -> Adapter:
+    """Return the adapter of a model: of a spec, a loaded object with its `parts`, or an adapter, returned as it is.
+
+    Raises:
+        InputError: a spec without a colon, an unknown runtime, an object that no adapter knows; and as `opened`.
+    """
+    if isinstance(target, Adapter):
+        return target
+    if isinstance(target, str):
+        name, colon, rest = target.partition(":")
+        if not colon or not rest:
+            raise InputError(f"A spec is RUNTIME:MODEL, such as 'hf:FOLDER' or 'llama-cpp:FILE.gguf'. Got {target!r}.")
+        return opened(find_adapter(name).load, rest, parts, options, f"a spec of {name!r}")
+    adapter = adapter_for(target)
+    return opened(adapter, target, parts, options, f"a loaded object of {adapter.name!r}")
+
+
 def opened(
     opens: Callable[..., Adapter], target: Any, parts: Sequence[Any], options: Mapping[str, Any], what: str
 ) -> Adapter:

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +19,7 @@ from calibwrap.decoders.settings import check_calibrator_type, check_decoder_typ
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, check_judge, exact_match, graded, references_of
 from calibwrap.freetext.fitting import free_prompts
-from calibwrap.opening import adapter_for, find_adapter, opened
+from calibwrap.opening import opened_adapter
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
 from calibwrap.readouts import find_readout, warn_of_little_mass
@@ -107,7 +107,8 @@ class CalibratedLM:
             questions: with answers for methods that use labels; none are looked at by the others.
             method: "temperature", "auto", "dirichlet", "top-label:beta", ... (labels); "daca", "matched-mean",
                 "soft:platt", ... (a reference model, no labels); "batch" (neither). `calibrators.FITS` holds all.
-            reference: the pre-trained model of methods without labels: wrapped, an adapter, or a spec.
+            reference: the pre-trained model of methods without labels: wrapped, an adapter, or a spec, whose model is
+                loaded beside this one and closed again.
             readout: how this model is read; kept for its answers.
             reference_readout: how the reference is read; by default per token where this model is read by
                 continuations (summed scores make a base model over-confident, and DACA inherits that), else the same.
@@ -124,17 +125,16 @@ class CalibratedLM:
         if spec.needs_reference != (reference is not None):
             wanted = "needs" if spec.needs_reference else "takes no"
             raise InputError(f"Method {method!r} {wanted} 'reference=', a pre-trained model. Got {reference!r}.")
-        scores = self.scores(questions, chosen, progress)
         if reference is None:
+            scores = self.scores(questions, chosen, progress)
             answers = answers_of(questions) if spec.needs_answers else None
             return self.fitted(method, scores, answers=answers, readout=chosen, **options)
-        other = wrap(reference)
-        other_readout = (
-            default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
-        )
-        other_scores = other.scores(questions, other_readout, progress)
-        provenance = other.adapter.fingerprint()
-        return self.fitted(method, scores, reference=other_scores, provenance=provenance, readout=chosen, **options)
+        how = default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
+        with borrowed(reference) as other:
+            scores = self.scores(questions, chosen, progress)
+            theirs = other.scores(questions, how, progress)
+            provenance = other.adapter.fingerprint()
+        return self.fitted(method, scores, reference=theirs, provenance=provenance, readout=chosen, **options)
 
     def fitted(
         self,
@@ -377,17 +377,13 @@ def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
     >>> wrap(ToyAdapter()).readout.label
     'continuation:sum:cloze'
     """
-    if isinstance(target, CalibratedLM):
-        return target
-    if isinstance(target, Adapter):
-        return CalibratedLM(target)
-    if isinstance(target, str):
-        name, colon, rest = target.partition(":")
-        if not colon or not rest:
-            raise InputError(f"A spec is RUNTIME:MODEL, such as 'hf:FOLDER' or 'llama-cpp:FILE.gguf'. Got {target!r}.")
-        return CalibratedLM(opened(find_adapter(name).load, rest, parts, options, f"a spec of {name!r}"))
-    adapter = adapter_for(target)
-    return CalibratedLM(opened(adapter, target, parts, options, f"a loaded object of {adapter.name!r}"))
+    return target if isinstance(target, CalibratedLM) else CalibratedLM(opened_adapter(target, parts, options))
+
+
+def borrowed(target: "CalibratedLM | Adapter | str") -> AbstractContextManager[CalibratedLM]:
+    """Return a model for a `with` block, whose end closes it if it was opened here, from a spec, and only then."""
+    model = wrap(target)
+    return model if isinstance(target, str) else nullcontext(model)
 
 
 def answer_of(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:

@@ -1,5 +1,7 @@
 """Free-text answers calibrated by a reference: the door, and that it improves calibration where the truth is known."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,22 @@ def test_what_does_not_go_is_named():
     silent = cw.PTrue(labels=("A", "B"), max_tokens=1, normalise=lambda text: "")
     with pytest.raises(FitError, match="None of the 40 answers"):
         fit_answers_without_labels(SHARP, QUESTIONS, BASE, silent, "daca", template=SHORT)
+
+
+class Counted(ToyAdapter):
+    """A toy that counts how often one of its kind was closed."""
+
+    closed = 0
+
+    def close(self):
+        type(self).closed += 1
+
+
+def test_a_reference_of_a_spec_is_closed_also_on_an_error_and_no_other(monkeypatch):
+    monkeypatch.setattr(sys.modules["calibwrap.opening"], "find_adapter", lambda name: Counted)
+    for reference, closed in ((Counted(MODEL), 0), ("toy:1", 1)):
+        fit_answers_without_labels(SHARP, QUESTIONS, reference, ONE_TOKEN, "isotonic", template=SHORT)
+        assert Counted.closed == closed
+    with pytest.raises(InputError, match="Unknown method"):
+        fit_answers_without_labels(SHARP, QUESTIONS, "toy:1", ONE_TOKEN, "platts", template=SHORT)
+    assert Counted.closed == 2

@@ -369,3 +369,43 @@ def test_leaving_the_block_closes_the_model() -> None:
         assert not closed
         assert lm.adapter.name == "toy"
     assert closed == [True]
+
+
+class Counted(ToyAdapter):
+    """A toy that counts how often one of its kind was closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        """Count."""
+        type(self).closed += 1
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
+    """Let specs of the toy open a `Counted`, none of which is closed yet."""
+    monkeypatch.setattr(sys.modules["calibwrap.opening"], "find_adapter", lambda name: Counted)
+    monkeypatch.setattr(Counted, "closed", 0)
+    return Counted
+
+
+def test_a_reference_is_closed_where_it_was_opened_here_and_only_there(counted: type[Counted]) -> None:
+    for reference, closed in ((Counted(), 0), (CalibratedLM(Counted()), 0), ("toy:1", 1)):
+        sharp().fit(QUESTIONS[:60], "daca", reference=reference, reference_readout=LABEL)
+        assert counted.closed == closed
+
+
+def test_a_reference_is_closed_when_the_fit_breaks_off(counted: type[Counted]) -> None:
+    def broken(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sharp().fit(QUESTIONS[:4], "daca", reference="toy:1", progress=broken)
+    assert counted.closed == 1
+
+
+def test_a_reference_that_cannot_be_opened_is_told_before_the_model_is_asked() -> None:
+    asked: list[int] = []
+    with pytest.raises(InputError, match="A spec is RUNTIME:MODEL"):
+        sharp().fit(QUESTIONS[:4], "daca", reference="toy", progress=lambda done, total: asked.append(done))
+    assert not asked
