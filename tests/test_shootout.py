@@ -1,0 +1,241 @@
+"""The shoot-out on synthetic scores: readings are kept, figures are the library's, failures are said."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import calibwrap as cw
+from calibwrap import metrics
+from calibwrap.calibrators import FITS
+from calibwrap.scores import log_softmax
+from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))  # the command is a script, not a package
+import _shootout_judge as judging
+import _shootout_scores as reading
+import _shootout_tables as tables
+import shootout
+
+N = 120
+
+
+def planted(temperature: float = 3.0, seed: int = 0, n: int = N) -> tuple[reading.Stored, reading.Stored]:
+    """Return an over-confident model and a calibrated reference of the same questions, some with fewer options."""
+    random = np.random.default_rng(seed)
+    truth = 1.5 * random.normal(size=(n, 4))
+    truth[::10, 3] = -np.inf
+    truth = log_softmax(truth)
+    answers = (truth + random.gumbel(size=truth.shape)).argmax(axis=1)
+    ids = tuple(f"q{row}" for row in range(n))
+    sharp = np.where(np.isfinite(truth), temperature * truth, -np.inf)
+    return tuple(reading.Stored(cw.OptionScores(of, "continuation"), answers, ids) for of in (sharp, truth))
+
+
+def counts_of(n: int = N, resamples: int = 200) -> np.ndarray:
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1.0 / n), resamples)
+
+
+def judged_by(name: str, temperature: float = 3.0, n: int = N) -> judging.Result:
+    model, reference = planted(temperature, n=n)
+    method = next(one for one in judging.methods() if one.name == name)
+    return judging.judge(method, model, reference.scores, counts_of(n))
+
+
+def result(ece: float, nll: float = 1.0, uses: str = "labels", failed: str = "") -> judging.Result:
+    figures = {} if failed else {m: (dict(ece=ece, nll=nll).get(m, 0.5), 0.0, 1.0) for m in judging.MEASURES}
+    return judging.Result(uses, failed, figures, ece_draws=np.full(4, ece))
+
+
+def test_what_is_kept_comes_back_with_its_bounds(tmp_path):
+    cut = cw.OptionScores.from_lists([[0.6, 0.0]], [[0, 1]], tail=[0.3], cut=[0.2], readout="label")
+    for scores in (planted()[0].scores, cut):
+        before = reading.Stored(scores, np.zeros(len(scores), dtype=np.int64), tuple(map(str, range(len(scores)))))
+        reading.keep(tmp_path / "x.npz", before)
+        after = reading.kept(tmp_path / "x.npz")
+        assert after.ids == before.ids
+        assert after.scores.readout == scores.readout
+        for name in ("logprobs", "mask", "lower", "upper", "missing", "argmax_certified", "label_mass"):
+            np.testing.assert_allclose(getattr(after.scores, name), getattr(scores, name), rtol=0, atol=1e-14)
+        assert after.scores.is_exact == scores.is_exact
+
+
+def test_questions_of_another_width_are_left_out():
+    scores = cw.OptionScores.from_rows([[0.0, -1.0], [0.0, -1.0, -2.0], [-3.0, 0.0]], "label")
+    found = reading.usual(reading.Stored(scores, np.array([0, 2, 1]), ("a", "b", "c")))
+    np.testing.assert_allclose(found.scores.logprobs, scores.logprobs[[0, 2], :2])
+    assert found.scores.is_exact
+    assert found.answers.tolist() == [0, 1]
+    assert found.ids == ("a", "c")
+
+
+def test_the_plan_reads_small_models_first_and_the_reference_once():
+    sets = {"one": toy_questions(3), "two": toy_questions(3, seed=1)}
+    models = ("qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct")
+    found = reading.plan(models, ["continuation:sum"], "gemma-3-270m", sets)
+    assert [(one.model, one.readout, one.name) for one in found[::2]] == [
+        ("smollm2-135m-instruct", "continuation:sum", "one"),
+        ("gemma-3-270m", "continuation:token", "one"),
+        ("qwen2.5-coder-1.5b-instruct", "continuation:sum", "one"),
+    ]
+    assert len({one.path(Path()) for one in found}) == len(found) == 6
+
+
+def test_a_reading_goes_on_where_it_stopped(tmp_path):
+    model = ToyModel.random(1)
+    questions = tuple(toy_questions(12, model=model))
+    one = reading.Reading("toy", "label", "toys", questions)
+    first = reading.read(cw.wrap(ToyAdapter(model)), one, tmp_path)
+    journal = one.path(tmp_path).with_suffix(".jsonl")
+    whole = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(whole[:-5]))
+    again = reading.read(cw.wrap(ToyAdapter(model)), one, tmp_path)
+    np.testing.assert_array_equal(again.scores.logprobs, first.scores.logprobs)
+    assert again.answers.tolist() == [question.answer for question in questions]
+    assert journal.read_text().splitlines(keepends=True)[: len(whole) - 5] == whole[:-5]
+
+
+def test_no_model_is_opened_for_what_is_kept(tmp_path, monkeypatch):
+    one = reading.Reading("smollm2-135m-instruct", "continuation:sum", "toys", tuple(toy_questions(4)))
+    reading.keep(one.path(tmp_path), planted(n=4)[0])
+    monkeypatch.setattr(reading.cw, "wrap", lambda *args, **kwargs: pytest.fail("a model was opened"))
+    reading.read_all([one], tmp_path, threads=1)
+
+
+@pytest.mark.parametrize("measure", judging.MEASURES)
+def test_a_resample_of_every_question_once_is_the_librarys_figure(measure):
+    model, _ = planted()
+    held = judging.Held(np.arange(N), model.scores, model.answers)
+    correct = model.scores.choice == model.answers
+    confidence, expected = model.scores.confidence, float("nan")
+    if measure == "ece":
+        expected = metrics.ece(confidence, correct, n_bins=10)
+    elif measure == "smooth_ece":
+        expected = metrics.smooth_ece(confidence, correct)
+    elif measure == "brier":
+        expected = metrics.brier(model.scores.probabilities, model.answers)
+    elif measure == "nll":
+        expected = metrics.nll(model.scores.logprobs, model.answers)
+    else:
+        expected = float(correct.mean())
+    draws = judging.DRAWS[measure](held, np.ones((1, N)))
+    assert draws[0] == pytest.approx(expected, abs=1e-3 if measure == "smooth_ece" else 1e-12)
+    assert judging.measured(measure, model.scores, model.answers) == pytest.approx(expected)
+
+
+def test_counts_are_repeated_rows():
+    model, _ = planted()
+    counts = counts_of(resamples=1)
+    rows = np.repeat(np.arange(N), counts[0])
+    held = judging.Held(np.arange(N), model.scores, model.answers)
+    drawn = model.scores.take(rows)
+    for measure in ("accuracy", "ece", "brier", "nll"):
+        repeated = judging.measured(measure, drawn, model.answers[rows])
+        assert judging.DRAWS[measure](held, counts)[0] == pytest.approx(repeated)
+
+
+def test_an_endless_loss_stays_endless_where_it_was_drawn():
+    scores = cw.OptionScores(np.array([[0.0, -np.inf], [0.0, -1.0]]), "label", mask=np.ones((2, 2), dtype=bool))
+    held = judging.Held(np.arange(2), scores, np.array([1, 0]))
+    draws = judging.DRAWS["nll"](held, np.array([[1, 1], [0, 2]]))
+    assert draws[0] == np.inf
+    assert np.isfinite(draws[1])
+    assert judging.ends(draws)[1] == np.inf
+
+
+def test_every_fit_of_the_registry_is_a_row_and_auto_on_request():
+    assert set(FITS) - {one.name for one in judging.methods()} == {"auto"}
+    assert set(FITS) <= {one.name for one in judging.methods(auto=True)}
+
+
+def test_a_planted_temperature_is_found_and_counts():
+    raw, warm, daca = (judged_by(name, n=600) for name in ("identity", "temperature", "daca"))
+    assert warm.temperature == pytest.approx(3.0, abs=0.6)
+    assert daca.temperature == pytest.approx(3.0, abs=0.6)
+    assert warm["ece"] < raw["ece"] - 0.1
+    assert warm["nll"] < raw["nll"]
+    assert warm["accuracy"] == raw["accuracy"]
+    assert warm.keeps_choice
+    assert not judged_by("vector").keeps_choice
+    value, low, high = raw.figures["brier"]
+    assert low < value < high
+
+
+def test_methods_without_labels_do_not_look_at_them():
+    model, reference = planted()
+    others = np.roll(model.answers, 7) % 3
+    blind = [one for one in judging.methods() if one.uses != "labels"]
+    assert {"daca", "batch", "soft:platt", "matched-mean", "identity"} <= {one.name for one in blind}
+    for one in blind:
+        fits = [one.fit(model.scores, answers, reference.scores) for answers in (model.answers, others)]
+        np.testing.assert_array_equal(*(fit(model.scores).logprobs for fit in fits))
+
+
+def test_a_failure_is_a_row_with_its_sentence():
+    failed = judged_by("group-temperature")
+    assert "each question's group" in failed.failed
+    line = tables.table(("m", "r", "s"), {"group-temperature": failed})[2]
+    assert "each question's group" in line
+    assert line.count("|") == 4 + len(judging.MEASURES) + 1
+
+
+def test_ranks_put_failures_last():
+    found = {
+        ("a", "r", "s"): {"x": result(0.1), "y": result(0.2), "z": result(0.0, failed="no")},
+        ("b", "r", "s"): {"x": result(0.3), "y": result(0.2), "z": result(0.1)},
+    }
+    assert tables.mean_ranks(found, "ece") == {"x": 2.0, "y": 2.0, "z": 2.0}
+    rows = tables.summary(found)
+    assert rows["x"]["ece"] == pytest.approx(0.2)
+    assert rows["z"]["worked"] == 1
+    assert rows["z"]["ece"] == pytest.approx(0.1)
+
+
+def bars(daca: float, labelled: float, model: str = "m", reference_temperature: float = 1.0) -> str:
+    found = {(model, "r", "s"): {"daca": result(daca, uses="reference"), "temperature": result(labelled)}}
+    _, good = planted()
+    sharp, _ = planted(reference_temperature)
+    rows = tables.bar_rows(found, {"s": good if reference_temperature == 1.0 else sharp})
+    return "\n".join(tables.bar_table(rows))
+
+
+def test_the_bar_is_met_missed_or_not_tried():
+    assert "+1.4 points, bar 1.5: met." in bars(0.114, 0.1)
+    assert "+1.6 points, bar 1.5: missed." in bars(0.116, 0.1)
+    assert "the bar is not tried" in bars(0.1, 0.1, reference_temperature=4.0)
+    own = bars(0.1, 0.1, model=tables.REFERENCE)
+    assert "not counted" in own
+    assert "the bar is not tried" in own
+
+
+def test_the_command_judges_what_is_kept(tmp_path, monkeypatch, capsys):
+    questions = toy_questions(N)
+    model, reference = planted()
+    for one in reading.plan(["smollm2-135m-instruct"], ["continuation:sum"], tables.REFERENCE, {"sciq": questions}):
+        reading.keep(one.path(tmp_path), reference if one.model == tables.REFERENCE else model)
+    monkeypatch.setattr(judging, "SPLITS", 2)
+    monkeypatch.setattr(shootout, "load_questions", lambda *args, **kwargs: questions)
+    words = f"--work {tmp_path} --sets sciq --no-reading --resamples 50 --json {tmp_path}/a.json"
+    monkeypatch.setattr(sys, "argv", ["shootout.py", *words.split(), "--markdown", f"{tmp_path}/a.md"])
+    shootout.main()
+    shown = capsys.readouterr()
+    text = (tmp_path / "a.md").read_text(encoding="utf-8")
+    assert text in shown.out
+    assert "not read yet: qwen2.5-coder-1.5b-instruct" in shown.err
+    data = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert [cell["model"] for cell in data["cells"]] == ["smollm2-135m-instruct"]
+    methods = data["cells"][0]["methods"]
+    assert set(methods) == set(data["summary"]) == {one.name for one in judging.methods()}
+    assert {name for name, one in methods.items() if one["failed"]} == {"group-temperature"}
+    assert "108 questions a set" in text  # every tenth has three options
+    for name in methods:
+        assert text.count(f"\n| {name} |") >= 2, name
+
+
+def test_too_few_questions_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["shootout.py", "--questions", "39"])
+    with pytest.raises(SystemExit, match="2"):
+        shootout.main()
+    assert "at least 40" in capsys.readouterr().err
