@@ -134,6 +134,8 @@ def rows(settings: WeightSettings, train: Sequence[Any]) -> int:
         return 2 * settings.batch_size
     if settings.method == "rcft" and train:
         return settings.batch_size * max(len(one.options) if isinstance(one, Question) else 1 for one in train)
+    if settings.method == "rewarding-doubt" and settings.algorithm != "exact":
+        return settings.batch_size * settings.draws
     return settings.batch_size
 
 

@@ -55,6 +55,8 @@ def test_texts_in_a_step(folder):
     train = runs.questions(0, 3)
     assert rows(runs.settings(folder, method="cft"), train) == 4
     assert rows(runs.settings(folder, method="rcft"), train) == 12
+    for algorithm, texts in (("rloo", 20), ("grpo", 20), ("exact", 4)):
+        assert rows(runs.settings(folder, method="rewarding-doubt", algorithm=algorithm, draws=5), train) == texts
 
 
 def test_a_head_trains_no_weights(folder):
