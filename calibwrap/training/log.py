@@ -7,13 +7,16 @@ from typing import Any
 
 from calibwrap.journal import Journal
 from calibwrap.questions import Question
-from calibwrap.training.settings import TrainSettings
+from calibwrap.training.settings import RewardingDoubtSettings, TrainSettings
 
 FILE = "training.jsonl"
 """The log in the output folder."""
 
 _FREE = {"output", "merge", "report_to", "save_steps", "threads"}
-"""Settings that may change when a run is resumed: what is learnt does not depend on them."""
+"""Settings that may change when a run is resumed: what is learnt does not depend on them.
+
+`save_steps` is not free where the best checkpoint is kept: it says which steps are looked at.
+"""
 
 
 class RunLog:
@@ -71,8 +74,9 @@ def open_log(settings: TrainSettings, held_out: Sequence[Question], resume: bool
     import hashlib
 
     asked = repr([(question.id, question.prompt, question.options, question.answer) for question in held_out])
+    keeps_best = isinstance(settings, RewardingDoubtSettings) and settings.held_out is not None
     header = {
-        **settings.model_dump(mode="json", exclude=_FREE),
+        **settings.model_dump(mode="json", exclude=_FREE - {"save_steps"} if keeps_best else _FREE),
         "held_out_questions": hashlib.sha256(asked.encode()).hexdigest()[:16],
     }
     settings.output.mkdir(parents=True, exist_ok=True)

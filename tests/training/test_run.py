@@ -17,6 +17,7 @@ from calibwrap.errors import InputError, JournalError, ModelError, QuestionError
 from calibwrap.training import run as module
 from calibwrap.training import train
 from calibwrap.training.callbacks import LogCallback, Stop
+from calibwrap.training.log import open_log
 from calibwrap.training.run import last_checkpoint
 
 from . import runs
@@ -186,6 +187,21 @@ def test_other_settings_do_not_resume(whole, folder):
     with pytest.raises(JournalError, match="learning_rate"):
         train(runs.settings(folder, "whole", learning_rate=0.5), resume=True)
     assert train(runs.settings(folder, "whole", threads=2, save_steps=1), resume=True).finished
+
+
+def test_where_the_best_checkpoint_is_kept_other_save_steps_do_not_resume(folder):
+    """They say which steps can be kept."""
+    asked = runs.questions(100, 10)
+    for name, method, changed in (("bests", "rewarding-doubt", {}), ("lasts", "rewarding-doubt", {"held_out": None})):
+        with open_log(runs.settings(folder, name, method, **changed), asked, resume=False):
+            pass
+    with (
+        pytest.raises(JournalError, match="save_steps"),
+        open_log(runs.settings(folder, "bests", "rewarding-doubt", save_steps=1), asked, resume=True),
+    ):
+        pass
+    with open_log(runs.settings(folder, "lasts", "rewarding-doubt", held_out=None, save_steps=1), asked, resume=True):
+        pass
 
 
 def test_a_loss_that_is_no_number_ends_the_run(folder):
