@@ -42,7 +42,8 @@ def preference_pairs(
         template: how a question is written.
 
     Raises:
-        QuestionError: a question without an answer, or with no wrong option.
+        QuestionError: a question without an answer, with no wrong option, or with more options than letters where
+            the template shows them.
         InputError: an unknown rule, or "hardest" without a model.
 
     >>> pairs = preference_pairs([Question("Red planet?", ["Mars", "Venus"], answer=0, id="q1")])
@@ -54,6 +55,11 @@ def preference_pairs(
     for key, question in zip(keys, questions, strict=True):
         if len(question.options) < 2:
             raise QuestionError(f"A pair needs a wrong option, and question {key!r} has one option: leave it out.")
+        if template.shows_options and len(question.options) > len(LETTERS):
+            raise QuestionError(
+                f"There are {len(LETTERS)} letters, and question {key!r} has {len(question.options)} options: leave it "
+                "out, or take a template that does not show the options."
+            )
     if rejected == "hardest":
         wrong = _hardest(questions, answers, lm, template)
     elif rejected == "random":

@@ -21,6 +21,7 @@ QUESTIONS = [
     Question("Which planet is red?", ["Venus", "Mars", "Rome"], answer=1, id="red", context="Mars has rust."),
     Question("Is water wet?", ["yes", "no"], answer=0, id="wet"),
 ]
+MANY = [f"option {number}" for number in range(27)]
 
 
 def test_texts_are_those_of_the_continuation_readout():
@@ -41,6 +42,10 @@ def test_letters_and_chats():
     assert row["chosen"] == [{"role": "assistant", "content": "yes"}]
     row = preference_pairs(QUESTIONS[1:], template=LETTER_CHAT)[0]
     assert row["rejected"] == [{"role": "assistant", "content": "B"}]
+
+
+def test_a_text_as_the_answer_needs_no_letter():
+    assert preference_pairs([Question("Q?", MANY, answer=26)])["chosen"][:] == [" option 26"]
 
 
 def test_random_choice_depends_on_seed_and_id_alone():
@@ -71,6 +76,12 @@ def test_hardest_is_the_most_probable_wrong_option():
     [
         ([Question("Q?", ["a", "b"], id="x")], {}, QuestionError, "first: x"),
         ([Question("Q?", ["a"], answer=0, id="x")], {}, QuestionError, "'x' has one option"),
+        (
+            [Question("Q?", MANY, answer=26, id="x")],
+            {"template": LETTER},
+            QuestionError,
+            "26 letters, and question 'x'",
+        ),
         (QUESTIONS, {"rejected": "hardest"}, InputError, "lm="),
         (QUESTIONS, {"rejected": "worst"}, InputError, "'random' or 'hardest'"),
         ([], {}, InputError, "empty"),
