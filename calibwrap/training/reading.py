@@ -40,7 +40,7 @@ def read_settings(path: str | Path, method: str | None = None) -> AnySettings:
     path = Path(path)
     values = _mapping(path)
     named = values.get("method", method)
-    if named not in METHODS:
+    if not isinstance(named, str) or named not in METHODS:
         hint = _nearest(str(named), METHODS)
         raise InputError(f"'method' in {path} must be one of {', '.join(METHODS)}. Got {named!r}.{hint}")
     if method is not None and named != method:
@@ -60,7 +60,7 @@ def _mapping(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader(yaml))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The configuration {path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date such as 2020-13-45 is a ValueError
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark is not None else ""
         raise InputError(f"{path} is no YAML{place}: {getattr(error, 'problem', None) or error}.") from error
@@ -77,6 +77,8 @@ def _loader(yaml: Any) -> Any:
             """Return the mapping of a node in which no key is there twice."""
             seen: set[str] = set()
             for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
                 seen.add(key.value)

@@ -133,6 +133,7 @@ def test_without_torch_the_missing_package_is_what_is_told(run, config, monkeypa
         ({"model": None}, ["cft"], "'model': input should be a valid string, got None"),
         ({"method": "cft"}, ["catto"], "The command trains 'catto' and"),
         ({"method": "cat"}, [], "(did you mean 'catto'?)"),
+        ({"method": ["catto"]}, [], "must be one of catto, cft, head, rcft, rewarding-doubt. Got ['catto']"),
         ({}, [], "'method' in"),
         ({}, ["dpo"], "must be one of catto, cft, head, rcft, rewarding-doubt. Got 'dpo'"),
     ],
@@ -157,6 +158,9 @@ def test_a_missing_key_is_told(tmp_path):
     [
         ("model: [", "no YAML in line"),
         ("model: a\nmodel: b\n", "no YAML in line 2: 'model' is there twice"),
+        ("model: a\n[a, b]: 1\n", "no YAML in line 2: a key is no text"),
+        ("model: a\nlora: {{a: b}: 1}\n", "no YAML in line 2: a key is no text"),
+        ("model: 2020-13-45\n", "no YAML: month must be in 1..12"),
         ("- model\n", "must hold keys and values"),
         ("1: 2\n", "must hold keys and values"),
         ("", "must hold keys and values"),
