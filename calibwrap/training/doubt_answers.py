@@ -156,9 +156,9 @@ def check_lengths(adapter: Adapter, rows: Sequence[Row], answer_tokens: int, max
         PromptTooLong: names the first question that does not.
     """
     for row in rows:
-        longest = max(row["options"], key=len, default="")
-        prompt, tail = adapter.tokenize(confidence_prompt(row, longest), f" {LEVELS[-1]}")
-        length = len(prompt) + len(tail) + 1 + (0 if row["options"] else answer_tokens)
+        asked = (confidence_prompt(row, answer) for answer in row["options"] or ("",))
+        read = max(sum(map(len, adapter.tokenize(prompt, f" {LEVELS[-1]}"))) for prompt in asked)
+        length = read + 1 + (0 if row["options"] else answer_tokens)
         if length > max_length:
             raise PromptTooLong(
                 f"Question {row['question']!r} needs {length} tokens with its answer and confidence, and 'max_length' "

@@ -98,6 +98,16 @@ def test_a_question_that_is_too_long_is_named_and_never_cut(tiny):
         check_lengths(tiny, rows[:1], answer_tokens=8, max_length=length - 1)
 
 
+def test_the_longest_option_is_the_one_of_the_most_tokens(tiny):
+    """A letter of the byte-level tokenizer's language is a token; one of another script is several."""
+    rows = question_rows([cw.Question("Which town?", ["abcdefghijkl", "東京都東京"], answer=0, id="town")])
+    counts = [len(byte_level()(confidence_prompt(rows[0], one) + " 10")["input_ids"]) for one in rows[0]["options"]]
+    assert counts[0] < counts[1]
+    check_lengths(tiny, rows, answer_tokens=8, max_length=counts[1] + 1)
+    with pytest.raises(PromptTooLong, match=f"'town' needs {counts[1] + 1} tokens"):
+        check_lengths(tiny, rows, answer_tokens=8, max_length=counts[1])
+
+
 def test_measures_by_hand():
     """One says 8, one 2, for certain; one is torn between 0 and 10; one says nothing half the time."""
     levels = np.zeros((4, 11))
