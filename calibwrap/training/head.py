@@ -67,7 +67,8 @@ def train_catto_head(
         progress: called with (epoch, held-out ECE).
 
     Raises:
-        InputError: rows of two levels, none of a right answer, or without what `features` and `top` need.
+        InputError: rows of two levels, readouts or models, none of a right answer, or without what `features` and
+            `top` need.
         FitError: the loss or a step is not finite.
     """
     _check_rows(positions, held_out, features, top)
@@ -232,12 +233,20 @@ def _held_out_ece(head: CattoHead, judged: Positions, inputs: Floats) -> float:
 
 
 def _check_rows(positions: Positions, held_out: Positions, features: str, top: int) -> None:
-    if positions.level != held_out.level or positions.provenance != held_out.provenance:
-        raise InputError("Both recordings must be of one level and one model; record the held-out rows the same way.")
+    names = ("level", "readout", "provenance")
+    different = [name for name in names if getattr(positions, name) != getattr(held_out, name)]
+    if different:
+        told = "; ".join(f"{name} {getattr(positions, name)!r} and {getattr(held_out, name)!r}" for name in different)
+        raise InputError(
+            f"Both recordings must be of one level, one readout and one model. Got {told}: record the held-out rows "
+            "the same way."
+        )
     if not held_out.is_right.any():
         raise InputError("The held-out recording has no rows of right answers, on which ECE is measured.")
-    if positions.level == "token" and positions.logprobs.shape[1] < min(top, positions.listed):
-        raise InputError(f"'top' is {top}, and {positions.logprobs.shape[1]} entries were recorded: record more.")
+    for name, side in (("training", positions), ("held-out", held_out)):
+        width = side.logprobs.shape[1]
+        if side.level == "token" and width < min(top, side.listed):
+            raise InputError(f"'top' is {top}, and {width} entries of the {name} rows were recorded: record more.")
     if features == "hidden" and (positions.hidden is None or held_out.hidden is None):
         raise InputError("features='hidden' needs hidden states: record_positions(..., hidden=True), on hf.")
 

@@ -221,8 +221,13 @@ def test_what_cannot_be_recorded_is_named():
     with pytest.raises(QuestionError, match="Answers are needed"):
         training.record_positions(cw.CalibratedLM(ToyAdapter()), [replace(questions[0], answer=None)])
     rows = training.record_positions(cw.CalibratedLM(ToyAdapter()), questions, top=3)
-    with pytest.raises(InputError, match="'top' is 20, and 3 entries were recorded"):
+    with pytest.raises(InputError, match="'top' is 20, and 3 entries of the training rows were recorded"):
         training.train_catto_head(rows, rows)
+    wider = training.record_positions(cw.CalibratedLM(ToyAdapter()), questions, top=5)
+    with pytest.raises(InputError, match="'top' is 5, and 3 entries of the held-out rows were recorded"):
+        training.train_catto_head(wider, rows, top=5)
+    with pytest.raises(InputError, match="Got readout 'continuation:sum:cloze' and 'continuation:sum:short': "):
+        training.train_catto_head(rows, replace(rows, readout="continuation:sum:short"), top=3)
     with pytest.raises(InputError, match="needs hidden states"):
         training.train_catto_head(rows, rows, top=3, features="hidden")
 
