@@ -26,7 +26,7 @@ from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Question, answers_of, check_questions
 from calibwrap.readouts import find_readout, warn_of_little_mass
 from calibwrap.readouts.defaults import default_reference_readout
-from calibwrap.score_records import row_record, row_scores
+from calibwrap.score_records import bounds_record, row_record, row_scores
 from calibwrap.scores import Bools, OptionScores, join
 from calibwrap.summary import Figure, figures
 from calibwrap.wrap import CalibratedLM, Progress
@@ -102,6 +102,11 @@ class Evaluation:
                 "probabilities": {
                     name: scores.probabilities[row, : len(question.options)].tolist()
                     for name, scores in self.scores.items()
+                },
+                "truncated": {
+                    name: bounds
+                    for name, scores in self.scores.items()
+                    if (bounds := bounds_record(scores, row, len(question.options)))
                 },
             }
             for row, (key, question) in enumerate(zip(question_keys(self.questions), self.questions, strict=True))

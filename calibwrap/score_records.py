@@ -1,6 +1,7 @@
 """Rows of option scores as JSON records and back: floats are exact in JSON, and are normalised again when read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,37 @@ def row_record(scores: OptionScores, row: int, k: int) -> dict[str, Any]:
     >>> row_record(OptionScores([[0.0, -np.inf]], readout="label"), 0, 2)
     {'logprobs': [0.0, None], 'label_mass': None}
     """
-    mass, cut = float(scores.label_mass[row]), scores.is_cut[row]
-    names = ("logprobs", "lower", "upper", "missing") if cut else ("logprobs",)
-    listed = {name: [None if v == -np.inf else v for v in getattr(scores, name)[row, :k].tolist()] for name in names}
-    certified = {"argmax_certified": bool(scores.argmax_certified[row])} if cut else {}
-    return {**listed, **certified, "label_mass": None if np.isnan(mass) else mass}
+    mass = float(scores.label_mass[row])
+    logprobs = [None if value == -np.inf else value for value in scores.logprobs[row, :k].tolist()]
+    return {"logprobs": logprobs, **bounds_record(scores, row, k), "label_mass": None if np.isnan(mass) else mass}
+
+
+def bounds_record(scores: OptionScores, row: int, k: int) -> dict[str, Any]:
+    """Return what a cut-off list leaves open of the first k options of one row; nothing where it was not cut off.
+
+    >>> bounds_record(OptionScores([[0.0, 0.0]], readout="label", lower=[[0.0, 0.5]], upper=[[0.5, 1.0]]), 0, 2)
+    {'lower': [0.0, 0.5], 'upper': [0.5, 1.0], 'missing': [False, False], 'argmax_certified': True}
+    """
+    if not scores.is_cut[row]:
+        return {}
+    bounds = {name: getattr(scores, name)[row, :k].tolist() for name in ("lower", "upper", "missing")}
+    return {**bounds, "argmax_certified": bool(scores.argmax_certified[row])}
+
+
+def with_bounds(scores: OptionScores, records: Sequence[Mapping[str, Any]]) -> OptionScores:
+    """Return the scores of N questions with what `bounds_record` said of each.
+
+    >>> cut = {"lower": [0.25, 0.0], "upper": [1.0, 0.75], "missing": [False, True], "argmax_certified": False}
+    >>> with_bounds(OptionScores([[0.0, 0.0]] * 2, readout="label"), [{}, cut]).upper.tolist()
+    [[0.5, 0.5], [1.0, 0.75]]
+    """
+    arrays: dict[str, Any] = {
+        name: np.array(getattr(scores, name)) for name in ("lower", "upper", "missing", "argmax_certified")
+    }
+    for row, record in enumerate(records):
+        for name, values in record.items():
+            arrays[name][row : row + 1].flat[: np.size(values)] = values
+    return replace(scores, **arrays)
 
 
 def row_scores(record: Mapping[str, Any], readout: str) -> OptionScores:

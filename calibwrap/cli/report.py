@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from calibwrap.answer_scores import UNANSWERED, AnswerScores, outcome_scores, unread
 from calibwrap.base import Answer, Calibrator
+from calibwrap.calibrators import Identity
 from calibwrap.cli.console import print_json, say
+from calibwrap.decoders.reading import signed
 from calibwrap.errors import InputError
 from calibwrap.evaluate import RAW, SAVED, Evaluation
 from calibwrap.evaluate_free import outcome_questions
@@ -20,6 +22,7 @@ from calibwrap.questions import FreeQuestion, Question
 from calibwrap.report import Section, Series, reliability_picture, write_report
 from calibwrap.report.origins import Origin, usage_text
 from calibwrap.saving import load
+from calibwrap.score_records import with_bounds
 from calibwrap.scores import Bools, OptionScores
 from calibwrap.summary import Figure
 
@@ -180,23 +183,19 @@ def _evaluation(folder: Path, metrics: dict[str, Any], rows: list[dict[str, Any]
 def _free_evaluation(folder: Path, metrics: dict[str, Any], rows: list[dict[str, Any]]) -> Evaluation:
     asked = [FreeQuestion(r["prompt"], r["references"], r["id"], r["context"]) for r in rows]
     answers = [Answer(r["answer"], r["confidence"], tuple(r["bounds"])) for r in rows]
-    scores = {RAW: outcome_scores(answers, metrics["readout"])}
-    for name in list(rows[0]["confidences"])[1:]:
-        stated = [replace(one, confidence=c, bounds=(c, c)) for one, c in _paired(answers, rows, name)]
-        scores[name] = outcome_scores(stated, metrics["readout"])
+    calibrators = _calibrators(folder, list(rows[0]["confidences"]))
+    scores = {
+        name: outcome_scores([signed(answer, calibrator) for answer in answers], metrics["readout"])
+        for name, calibrator in {RAW: Identity(), **calibrators}.items()
+    }
     return Evaluation(
         outcome_questions(asked, answers, [r["correct"] for r in rows]),
         _held_out(rows),
         scores,
-        _calibrators(folder, list(scores)),
+        calibrators,
         Provenance(**metrics["model"]),
         usage=metrics["usage"],
     )
-
-
-def _paired(answers: Sequence[Answer], rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[Answer, float]]:
-    """Return each answer with its confidence in one series."""
-    return [(answer, float(row["confidences"][name])) for answer, row in zip(answers, rows, strict=True)]
 
 
 def _held_out(rows: Sequence[Mapping[str, Any]]) -> Bools:
@@ -211,16 +210,11 @@ def _read_scores(rows: list[dict[str, Any]], name: str, readout: str) -> OptionS
     mass = [np.nan if row["label_mass"] is None else row["label_mass"] for row in rows]
     with np.errstate(divide="ignore"):
         logprobs = [np.log(row["probabilities"][name]).tolist() for row in rows]
-    scores = OptionScores.from_rows(logprobs, readout, mass)
+    truncated = [row.get("truncated", {}).get(name, {}) for row in rows]
+    scores = with_bounds(OptionScores.from_rows(logprobs, readout, mass), truncated)
     if "choices" not in rows[0]:
         return scores
     picked = [UNANSWERED if row["choices"][name] is None else row["choices"][name] for row in rows]
     stated = [row["confidences"][name] for row in rows]
-    return AnswerScores(
-        scores.logprobs,
-        readout,
-        scores.mask,
-        scores.label_mass,
-        picked=np.array(picked, dtype=np.int64),
-        stated=np.array(stated, dtype=np.float64),
-    )
+    own = {field.name: getattr(scores, field.name) for field in fields(scores)}
+    return AnswerScores(**own, picked=np.array(picked, dtype=np.int64), stated=np.array(stated, dtype=np.float64))

@@ -286,6 +286,21 @@ def test_a_budget_ends_a_run_that_can_be_resumed(run: Any) -> None:
     assert json.loads(out)["series"] == whole["series"]
 
 
+def test_a_report_made_again_says_what_was_cut_off_too(run: Any) -> None:
+    run(*EVALUATE, "--fit", "temperature")
+    first = Path("run/report.html").read_text()
+    assert run("report", "run")[0] == 0
+    again = Path("run/report.html").read_text()
+    for page in (first, again):
+        assert page.count("list did not show everything") == 1
+    cut = first[first.index("list did not show everything") - 60 :][:300]
+    assert cut in again
+    lines = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
+    assert {name for line in lines for name in line["truncated"]} == {"raw", "temperature"}
+    bounds = [of for line in lines for of in line["truncated"].values()]
+    assert all(low <= high for of in bounds for low, high in zip(of["lower"], of["upper"], strict=True))
+
+
 def test_a_server_that_is_down_says_how_to_go_on(run: Any) -> None:
     code, _, err = run(*EVALUATE, "--set", "failure=down")
     assert code == 1
