@@ -73,11 +73,10 @@ Key = tuple[str, str, str]
 """Model, readout and set."""
 
 
-def methods(auto: bool = False) -> list[Method]:
+def methods() -> list[Method]:
     """Return the identity, every fit of the registry, and CATTO heads."""
-    named = [spec for spec in FITS.values() if auto or spec.name != "auto"]
     found = [Method("identity", "nothing", lambda scores, answers, other: Identity())]
-    for spec in named:
+    for spec in FITS.values():
         uses = "labels" if spec.needs_answers else "reference" if spec.needs_reference else "scores"
         found.append(Method(spec.name, uses, partial(registered, spec.name)))
     return found + [Method(f"catto-head:{of}:{loss}", "labels", partial(head, of, loss)) for of, loss in HEADS]

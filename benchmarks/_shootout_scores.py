@@ -58,10 +58,10 @@ class Stored:
 def plan(
     models: Sequence[str], readouts: Sequence[str], reference: str, sets: Mapping[str, Sequence[cw.Question]]
 ) -> list[Reading]:
-    """Return what has to be read, smallest model first; the reference's own reading is among them."""
+    """Return what has to be read, smallest model first; of the reference's readings first what the others need."""
     sizes = {model.name: model.size for model in packaged_models()}
     wanted = {(model, readout) for model in models for readout in readouts} | {(reference, REFERENCE_READOUT)}
-    order = sorted(wanted, key=lambda pair: (sizes[pair[0]], pair))
+    order = sorted(wanted, key=lambda pair: (sizes[pair[0]], pair[1] != REFERENCE_READOUT, pair))
     return [Reading(*pair, name, tuple(questions)) for pair in order for name, questions in sets.items()]
 
 

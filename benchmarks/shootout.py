@@ -13,8 +13,8 @@ the fitted calibrators declare. A fit without labels has a bar: where the refere
 over all questions of the set below 0.1), DACA's ECE is to be within 1.5 points of the temperature's with labels, in
 the mean over models and sets. A model that is its own reference, read in another way, does not count there.
 
-Reading takes hours and can be ended at any time: it goes on where it stopped. "auto" refits everything fifty times and
-is left out unless asked for; CATTO heads are trained on two thirds of the fit half, the rest says when to stop.
+Reading takes hours and can be ended at any time: it goes on where it stopped; judging takes minutes. CATTO heads are
+trained on two thirds of the fit half, and the rest says when to stop.
 
     OMP_NUM_THREADS=1 python benchmarks/shootout.py [--work FOLDER] [--json FILE] [--markdown FILE]
     OMP_NUM_THREADS=1 python benchmarks/shootout.py --work FOLDER --no-reading     # judges what is kept so far
@@ -40,16 +40,14 @@ LEAST = 40
 """Questions of a set below which a resample may hold none of a split's held-out half."""
 
 
-def judged(
-    stored: Mapping[Key, Stored], references: Mapping[str, Stored], resamples: int, auto: bool
-) -> dict[Key, Results]:
+def judged(stored: Mapping[Key, Stored], references: Mapping[str, Stored], resamples: int) -> dict[Key, Results]:
     """Return all results, by model, readout and set; the questions of a set are resampled alike for all of them."""
     found: dict[Key, Results] = {}
     for key, model in stored.items():
         size = len(model.answers)
         counts = np.random.default_rng(0).multinomial(size, np.full(size, 1.0 / size), resamples)
         other = references[key[2]].scores
-        found[key] = {one.name: judge(one, model, other, counts) for one in methods(auto)}
+        found[key] = {one.name: judge(one, model, other, counts) for one in methods()}
         print(f"judged {', '.join(key)}", file=sys.stderr, flush=True)
     return found
 
@@ -106,7 +104,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=400)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--auto", action="store_true", help="the method auto too, which takes a minute a set")
     parser.add_argument("--no-reading", action="store_true", help="open no model: judge what is kept")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
@@ -130,7 +127,7 @@ def main() -> None:
     stored = {key: one for key, one in held.items() if key[1] in chosen.readouts and key[2] in references}
     if not stored:
         sys.exit("Nothing to judge yet: a set needs the reference's reading and one model's. Leave out --no-reading.")
-    text, data = told(judged(stored, references, chosen.resamples, chosen.auto), references, chosen.resamples)
+    text, data = told(judged(stored, references, chosen.resamples), references, chosen.resamples)
     print(text)
     if chosen.json:
         chosen.json.write_text(json.dumps(strict(data), indent=1, allow_nan=False), encoding="utf-8")

@@ -73,14 +73,15 @@ def test_questions_of_another_width_are_left_out():
 
 def test_the_plan_reads_small_models_first_and_the_reference_once():
     sets = {"one": toy_questions(3), "two": toy_questions(3, seed=1)}
-    models = ("qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct")
+    models = ("qwen2.5-coder-1.5b-instruct", "smollm2-135m-instruct", "gemma-3-270m")
     found = reading.plan(models, ["continuation:sum"], "gemma-3-270m", sets)
     assert [(one.model, one.readout, one.name) for one in found[::2]] == [
         ("smollm2-135m-instruct", "continuation:sum", "one"),
         ("gemma-3-270m", "continuation:token", "one"),
+        ("gemma-3-270m", "continuation:sum", "one"),
         ("qwen2.5-coder-1.5b-instruct", "continuation:sum", "one"),
     ]
-    assert len({one.path(Path()) for one in found}) == len(found) == 6
+    assert len({one.path(Path()) for one in found}) == len(found) == 8
 
 
 def test_a_reading_goes_on_where_it_stopped(tmp_path):
@@ -145,9 +146,8 @@ def test_an_endless_loss_stays_endless_where_it_was_drawn():
     assert judging.ends(draws)[1] == np.inf
 
 
-def test_every_fit_of_the_registry_is_a_row_and_auto_on_request():
-    assert set(FITS) - {one.name for one in judging.methods()} == {"auto"}
-    assert set(FITS) <= {one.name for one in judging.methods(auto=True)}
+def test_every_fit_of_the_registry_is_a_row():
+    assert {"identity", *FITS} < {one.name for one in judging.methods()}
 
 
 def test_a_planted_temperature_is_found_and_counts():
