@@ -22,6 +22,7 @@ from calibwrap.questions import TEMPLATES, Question
 from calibwrap.training.catto import TokenLoss
 from calibwrap.training.catto_autograd import sequence_mean, token_losses
 from calibwrap.training.head_tiles import tiles_are_shown, tiles_watched
+from calibwrap.training.lora import lora_config, without_peft
 from calibwrap.training.output_head import OutputHead
 from calibwrap.training.pairs import check_lengths, preference_pairs
 from calibwrap.training.settings import CattoSettings
@@ -109,7 +110,7 @@ class CATTOMixin:
             return
         _check_whole(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
-        self._output_head = OutputHead.of(model.get_base_model() if _is_peft(model) else model)
+        self._output_head = OutputHead.of(without_peft(model))
         self._tiles = tiles_are_shown()
 
     def _compute_loss(self, model: Any, inputs: Mapping[str, Any], return_outputs: bool) -> Any:
@@ -163,12 +164,6 @@ class CATTOTrainer(CATTOMixin, DPOTrainer):  # type: ignore[misc]
     """
 
 
-def _is_peft(model: Any) -> bool:
-    from peft import PeftModel
-
-    return isinstance(model, PeftModel)
-
-
 def _check_whole(trainer: Any) -> None:
     plugin = trainer.args.deepspeed_plugin
     if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
@@ -204,14 +199,11 @@ def build(
         PromptTooLong: a pair longer than `settings.max_length`, by the name of its question.
         QuestionError: a question without an answer.
     """
-    from calibwrap.data import load_questions
     from calibwrap.wrap import wrap
 
-    source = settings.train
-    questions = load_questions(source.source, split=source.split, limit=source.limit, seed=source.seed)
     lm = wrap(model, tokenizer) if settings.rejected == "hardest" else None
     sets = []
-    for asked in (questions, held_out):
+    for asked in (settings.train.load(), held_out):
         pairs = None
         if asked is not None:
             template = TEMPLATES[settings.template]
@@ -225,7 +217,7 @@ def build(
         train_dataset=sets[0],
         eval_dataset=sets[1],
         processing_class=tokenizer,
-        peft_config=_adapters(settings),
+        peft_config=lora_config(settings.lora),
     )
 
 
@@ -241,20 +233,4 @@ def _config(settings: CattoSettings, arguments: Mapping[str, Any]) -> CATTOConfi
         margin_scale=settings.margin_scale,
         detach_target=settings.detach_target,
         invert_rejected=settings.invert_rejected,
-    )
-
-
-def _adapters(settings: CattoSettings) -> Any:
-    """Return PEFT's configuration of LoRA, or None for all weights."""
-    from peft import LoraConfig
-
-    lora = settings.lora
-    if lora is None:
-        return None
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        task_type="CAUSAL_LM",
     )

@@ -13,6 +13,7 @@ from calibwrap.errors import CapabilityError, InputError, ModelError, need
 from calibwrap.questions import Question
 from calibwrap.readouts import Label
 from calibwrap.training.e_step import EStep, bins_of, first_choices, measured_bins
+from calibwrap.training.lora import lora_config, without_peft
 from calibwrap.training.option_batches import (
     Collator,
     encoded,
@@ -104,7 +105,7 @@ class CFTTrainer(Trainer):  # type: ignore[misc]
         if args.n_gpu > 1:
             raise CapabilityError("One process a GPU is needed: start this with 'accelerate launch'.")
         self.readout = trained_readout(args.readout)
-        self.adapter = Transformers(_plain(model), processing_class, batch_size=args.per_device_eval_batch_size)
+        self.adapter = Transformers(without_peft(model), processing_class, batch_size=args.per_device_eval_batch_size)
         self.questions = questions_of(train_dataset)
         sets = [self.questions, None if eval_dataset is None else questions_of(eval_dataset)]
         examples = [None if own is None else encoded(own, self.readout, self.adapter, args.max_length) for own in sets]
@@ -258,15 +259,12 @@ def build(
         QuestionError: a question without an answer.
         PromptTooLong: a question longer than `settings.max_length`, by name.
     """
-    from calibwrap.data import load_questions
-
-    source = settings.train
     parts = {
         "model": model,
-        "train_dataset": load_questions(source.source, split=source.split, limit=source.limit, seed=source.seed),
+        "train_dataset": settings.train.load(),
         "eval_dataset": held_out,
         "processing_class": tokenizer,
-        "peft_config": _lora(settings),
+        "peft_config": lora_config(settings.lora),
     }
     shared = {**arguments, "readout": settings.readout, "max_length": settings.max_length}
     if isinstance(settings, CftSettings):
@@ -280,27 +278,6 @@ def build(
         rank_break=settings.rank_break,
     )
     return RCFTTrainer(args=config, **parts)
-
-
-def _lora(settings: CftSettings | RcftSettings) -> Any:
-    """Return PEFT's configuration of LoRA, or None for all weights."""
-    lora = settings.lora
-    if lora is None:
-        return None
-    peft = need("peft", feature="training with LoRA", extra="train")
-    return peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        task_type="CAUSAL_LM",
-    )
-
-
-def _plain(model: Any) -> Any:
-    """Return the Transformers model inside PEFT's, whose layers the adapters are part of."""
-    peft = need("peft", feature="training", extra="train")
-    return model.get_base_model() if isinstance(model, peft.PeftModel) else model
 
 
 def _with_adapters(model: Any, peft_config: Any, args: Any) -> Any:

@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import get_peft_model
 from transformers import Trainer, TrainingArguments
 
 from calibwrap.adapters.hf import Transformers
-from calibwrap.data import load_questions
 from calibwrap.errors import InputError, ModelError
 from calibwrap.freetext.judging import Judge
 from calibwrap.questions import FreeQuestion, Question
 from calibwrap.readouts.verbalized import LEVELS, said_level
+from calibwrap.training.doubt_anchor import answer_divergence, answer_span, predicting
 from calibwrap.training.doubt_answers import (
     Drawing,
     Row,
@@ -32,8 +32,9 @@ from calibwrap.training.doubt_answers import (
 )
 from calibwrap.training.doubt_levels import LevelTokens, expected_reward, level_entropy
 from calibwrap.training.doubt_measures import read_stated, stated_measures
+from calibwrap.training.lora import lora_config, without_peft
 from calibwrap.training.rewards import reward_table
-from calibwrap.training.settings import Lora, RewardingDoubtSettings
+from calibwrap.training.settings import RewardingDoubtSettings
 
 with warnings.catch_warnings():
     # TRL imports vLLM wherever that is installed, used or not: it warns of a release that it does not know, and vLLM
@@ -86,6 +87,8 @@ class ExactDoubtConfig(_DoubtArguments, TrainingArguments):  # type: ignore[misc
 
     entropy_weight: float = 0.02
     """Reward of one nat of entropy: without it the first good level takes all the probability, and learning ends."""
+    answer_kl_weight: float = 0.0
+    """Weight of the answer tokens' KL divergence from the first model, which is the model without its adapter."""
     remove_unused_columns: bool | None = False
 
 
@@ -102,8 +105,7 @@ class _DoubtMixin:
     def _reader(self) -> Transformers:
         """Return the model as it is now, as readouts see it."""
         model = self.accelerator.unwrap_model(self.model)  # type: ignore[attr-defined]
-        inner = model.get_base_model() if isinstance(model, PeftModel) else model
-        return Transformers(inner, self.processing_class, batch_size=16)
+        return Transformers(without_peft(model), self.processing_class, batch_size=16)
 
     def _answered(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Return rows whose prompt holds an answer of the current model, and whether it is "correct"."""
@@ -111,7 +113,13 @@ class _DoubtMixin:
         answers = drawn_answers(self._reader(), rows, drawing, lambda: float(torch.rand(())))
         verdicts = judged(rows, answers, self.judge)
         return [
-            {"prompt": confidence_prompt(row, answer), "correct": right, "question": row["question"]}
+            {
+                "prompt": confidence_prompt(row, answer),
+                "correct": right,
+                "question": row["question"],
+                "asked": row["prompt"],
+                "answer": answer,
+            }
             for row, answer, right in zip(rows, answers, verdicts, strict=True)
         ]
 
@@ -205,7 +213,8 @@ class ExactDoubtTrainer(_DoubtMixin, Trainer):  # type: ignore[misc]
     """Rewarding Doubt without drawing confidences: the loss is minus the expected reward over all eleven levels.
 
     The gradient is what RLOO and GRPO estimate from draws, for one forward pass and no generation. What is no level
-    counts as malformed with the probability that it has. `entropy_weight` times the entropy is added to the reward.
+    counts as malformed with the probability that it has. `entropy_weight` times the entropy is added to the reward, and
+    `answer_kl_weight` times the divergence of the answer's tokens from the first model to the loss, which needs LoRA.
     """
 
     def __init__(
@@ -233,39 +242,62 @@ class ExactDoubtTrainer(_DoubtMixin, Trainer):  # type: ignore[misc]
         )
 
     def compute_loss(self, model: Any, inputs: Sequence[Row], *_: Any, **__: Any) -> Any:
-        """Return minus the mean expected reward of confidences in fresh answers to these questions."""
+        """Return minus the mean expected reward of confidences in fresh answers, and the weighted anchor of these."""
         answered = self._answered(inputs)
         correct = torch.tensor([row["correct"] for row in answered], device=self._table.device)
-        levels = self.level_probabilities(model, [row["prompt"] for row in answered])
+        rows, place = self._tokens([row["prompt"] for row in answered])
+        predicts = torch.zeros((len(rows), len(place.chain)), dtype=torch.bool)
+        if self.args.answer_kl_weight:
+            spans = [answer_span(self._reader(), row, own) for row, own in zip(answered, rows, strict=True)]
+            predicts = predicting([len(own) for own in rows], spans, at_least=len(place.chain))
+        first = self._first_logits(rows, predicts.shape[1]) if self.args.answer_kl_weight else None
+        logits = self._logits(model, rows, predicts.shape[1])
+        levels = place.probabilities(logits[:, -len(place.chain) :])
         reward = expected_reward(levels, self._table.to(levels), correct.to(levels.device))
         self._note(levels.detach(), reward.detach(), correct)
-        return -(reward + self.args.entropy_weight * level_entropy(levels)).mean()
+        loss = -(reward + self.args.entropy_weight * level_entropy(levels)).mean()
+        if first is None:
+            return loss
+        divergence = answer_divergence(first, logits, predicts.to(logits.device))
+        self._noted["answers/kl"].append(float(divergence.detach()))
+        return loss + self.args.answer_kl_weight * divergence
 
     def level_probabilities(self, model: Any, prompts: Sequence[str]) -> torch.Tensor:
-        """Return (B, 11) differentiable probabilities of stating each level after each prompt.
+        """Return (B, 11) differentiable probabilities of stating each level after each prompt."""
+        rows, place = self._tokens(prompts)
+        return place.probabilities(self._logits(model, rows, len(place.chain)))
 
-        Logits are computed at the last few positions only, which predict the confidence.
-        """
+    def _tokens(self, prompts: Sequence[str]) -> tuple[list[list[int]], LevelTokens]:
+        """Return the tokens of each prompt with all but the last of the level 10, and where the levels are read."""
         reader = self._reader()
         split = [[reader.tokenize(prompt, f" {level}") for level in LEVELS] for prompt in prompts]
         places = {LevelTokens.of([tail for _, tail in own]) for own in split}
         if len(places) != 1:
             raise InputError("The levels' tokens depend on the answer with this tokenizer: use algorithm 'rloo'.")
         place = places.pop()
-        rows = [[*own[-1][0], *place.chain[:-1]] for own in split]
+        return [[*own[-1][0], *place.chain[:-1]] for own in split], place
+
+    def _first_logits(self, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        """Return (B, keep, V) logits of the model without its adapter; they have no gradient."""
+        model = self.accelerator.unwrap_model(self.model)
+        with torch.no_grad(), model.disable_adapter():
+            return self._logits(model, rows, keep)
+
+    def _logits(self, model: Any, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        """Return (B, keep, V) logits at the last positions, the only ones at which they are computed."""
         width = max(map(len, rows))
         padding = [[self.processing_class.pad_token_id or 0] * (width - len(row)) for row in rows]
         ids = torch.tensor([[*pad, *row] for pad, row in zip(padding, rows, strict=True)])
         mask = torch.tensor([[0] * len(pad) + [1] * len(row) for pad, row in zip(padding, rows, strict=True)])
         device = self.args.device
-        logits = model(
+        found: torch.Tensor = model(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).to(device),
-            logits_to_keep=len(place.chain),
+            logits_to_keep=keep,
             use_cache=False,
-        ).logits  # (B, C, V)
-        return place.probabilities(logits)
+        ).logits
+        return found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the means of what was noted since the last time."""
@@ -316,9 +348,7 @@ def build(
             "'kl_weight' needs algorithm 'rloo' or 'grpo', and 'lora', whose adapter can be switched off to give the "
             f"first model. Got {settings.algorithm!r} and lora={settings.lora!r}: set kl_weight to 0."
         )
-    train = settings.train
-    questions = load_questions(train.source, split=train.split, limit=train.limit, seed=train.seed)
-    rows, held = (_rows(settings, questions), _rows(settings, held_out or ()))
+    rows, held = (_rows(settings, settings.train.load()), _rows(settings, held_out or ()))
     reader = Transformers(model, tokenizer)
     check_lengths(reader, [*rows, *held], settings.answer_tokens, settings.max_length)
     trainer, config = _KINDS[settings.algorithm]
@@ -328,7 +358,7 @@ def build(
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held) if held else None,
         processing_class=tokenizer,
-        peft_config=None if settings.lora is None else _lora(settings.lora),
+        peft_config=lora_config(settings.lora),
     )
 
 
@@ -351,7 +381,8 @@ def _arguments(settings: RewardingDoubtSettings, given: Mapping[str, Any], evalu
     for name in ("reward", "preset", "answer_temperature", "answer_tokens"):
         found[name] = getattr(settings, name)
     if settings.algorithm == "exact":
-        found["entropy_weight"] = settings.entropy_weight
+        found |= {"entropy_weight": settings.entropy_weight, "answer_kl_weight": settings.answer_kl_weight}
+        found["bf16"] = settings.bf16
     else:
         found |= {"num_generations": settings.draws, "beta": settings.kl_weight}
         found["per_device_train_batch_size"] = settings.batch_size * settings.draws
@@ -360,13 +391,3 @@ def _arguments(settings: RewardingDoubtSettings, given: Mapping[str, Any], evalu
         found |= {"eval_strategy": "steps", "eval_steps": found.get("save_steps", settings.save_steps)}
         found |= {"load_best_model_at_end": True, "metric_for_best_model": "eval_reward", "greater_is_better": True}
     return found
-
-
-def _lora(lora: Lora) -> LoraConfig:
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        task_type="CAUSAL_LM",
-    )

@@ -13,11 +13,10 @@ from calibwrap.calibrators.catto_head import MOST
 from calibwrap.errors import FitError, InputError
 from calibwrap.metrics import ece
 from calibwrap.provenance import FitReport
-from calibwrap.questions import Question
 from calibwrap.scores import Floats
 from calibwrap.training.head_loss import Loss, Target, head_loss, tempered
 from calibwrap.training.head_positions import Positions, Progress, record_positions
-from calibwrap.training.settings import HeadSettings, QuestionSet
+from calibwrap.training.settings import HeadSettings
 
 __all__ = ["Positions", "record_positions", "train_catto_head", "train_head"]
 
@@ -106,7 +105,7 @@ def train_head(settings: HeadSettings, progress: Progress | None = None) -> Catt
     from calibwrap.saving import save
     from calibwrap.wrap import wrap
 
-    train, held_out = (_questions(asked) for asked in (settings.train, settings.held_out))
+    train, held_out = settings.train.load(), settings.held_out.load()
     shared = {question.prompt for question in train} & {question.prompt for question in held_out}
     if shared:
         raise InputError(
@@ -132,13 +131,6 @@ def train_head(settings: HeadSettings, progress: Progress | None = None) -> Catt
     )  # fmt: skip
     save(head, settings.output)
     return head
-
-
-def _questions(asked: QuestionSet) -> list[Question]:
-    from calibwrap.data import load_questions
-
-    found: list[Question] = load_questions(asked.source, split=asked.split, limit=asked.limit, seed=asked.seed)
-    return found
 
 
 @dataclass(frozen=True)

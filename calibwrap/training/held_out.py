@@ -9,6 +9,7 @@ from calibwrap.questions import Question, answers_of
 from calibwrap.readouts import find_readout
 from calibwrap.scores import OptionScores, join
 from calibwrap.summary import figures
+from calibwrap.training.lora import without_peft
 from calibwrap.wrap import CalibratedLM
 
 SHOWN = ("accuracy", "mean_confidence", "ece", "brier", "nll", "auroc")
@@ -41,7 +42,7 @@ class HeldOutSet:
         """Return the scores of all questions; LoRA layers act, no gradient is kept, no random number is drawn."""
         from calibwrap.adapters.hf import Transformers
 
-        lm = CalibratedLM(Transformers(_plain(model), self.tokenizer), readout=find_readout(self.readout))
+        lm = CalibratedLM(Transformers(without_peft(model), self.tokenizer), readout=find_readout(self.readout))
         parts: list[OptionScores] = []
         for part in lm.scores_by_part(self.questions):
             parts.append(part)
@@ -72,10 +73,3 @@ def check_held_out(held_out: Sequence[Any], train: Sequence[Any]) -> tuple[Quest
             f"{len(shared)} questions are trained on and held out, such as {min(shared)!r}: hold out another split."
         )
     return tuple(held_out)
-
-
-def _plain(model: Any) -> Any:
-    """Return the Transformers model inside PEFT's, whose layers the adapters are part of."""
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model

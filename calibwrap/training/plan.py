@@ -7,6 +7,7 @@ from typing import Any
 
 from calibwrap.errors import InputError, ModelError, need
 from calibwrap.questions import Question
+from calibwrap.training.lora import lora_config
 from calibwrap.training.reading import WeightSettings
 from calibwrap.training.settings import AnySettings, HeadSettings, Lora
 from calibwrap.training.weights import base_of_adapter, resolve
@@ -53,15 +54,10 @@ def plan(settings: AnySettings) -> Plan:
         InputError: questions or settings that cannot be used; ModelError: no configuration of a model is there.
         MissingExtra: a package of the extra `train` is not installed.
     """
-    from calibwrap.data import load_questions
     from calibwrap.training.held_out import check_held_out
 
-    train, held_out = (
-        []
-        if source is None
-        else load_questions(source.source, split=source.split, limit=source.limit, seed=source.seed)
-        for source in (settings.train, settings.held_out)
-    )
+    train = settings.train.load()
+    held_out = [] if settings.held_out is None else settings.held_out.load()
     if held_out:
         check_held_out(held_out, train)
     shared = (settings.method, settings.model, str(settings.output), len(train), len(held_out))
@@ -115,9 +111,7 @@ def counted(config: Any, lora: Lora | None) -> tuple[int, int]:
         if lora is None:
             return parameters, parameters
         try:
-            model = peft.get_peft_model(
-                model, peft.LoraConfig(r=lora.rank, target_modules=lora.targets, task_type="CAUSAL_LM")
-            )
+            model = peft.get_peft_model(model, lora_config(lora))
         except ValueError as error:
             raise InputError(f"'lora.targets' do not fit the model: {str(error).splitlines()[0]}") from error
     return parameters, sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

@@ -120,17 +120,12 @@ def _train_head(settings: HeadSettings, progress: Progress | None) -> Result:
 
 def _held_out(settings: WeightSettings) -> Sequence[Any]:
     """Return the held-out questions; none when none are wanted."""
-    from calibwrap.data import load_questions
     from calibwrap.training.held_out import check_held_out
 
     if settings.held_out is None:
         return ()
     find_readout(settings.held_out.readout)  # a wrong name is told before a model is loaded
-    train, held_out = (
-        load_questions(source.source, split=source.split, limit=source.limit, seed=source.seed)
-        for source in (settings.train, settings.held_out)
-    )
-    return check_held_out(held_out, train)
+    return check_held_out(settings.held_out.load(), settings.train.load())
 
 
 def _train(settings: WeightSettings, held_out: Sequence[Any], log: RunLog | None, progress: Progress | None) -> int:

@@ -1,7 +1,7 @@
 """What a training run is asked to do: one validated record a method, read from YAML. Unknown keys are errors."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +29,12 @@ class QuestionSet(_Strict):
     limit: int | None = Field(default=None, ge=1)
     seed: int | None = Field(default=0, ge=0)
     """Order of the questions; None keeps the file's."""
+
+    def load(self) -> list[Any]:
+        """Return the questions, as `load_questions` does; it says what it raises."""
+        from calibwrap.data import load_questions
+
+        return load_questions(self.source, split=self.split, limit=self.limit, seed=self.seed)
 
 
 class HeldOut(QuestionSet):
@@ -125,6 +131,10 @@ class RewardingDoubtSettings(TrainSettings):
     """Reward of one nat of the confidence's entropy, for "exact"; without it the first good level takes everything."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence from the first model, for "grpo" and "rloo"; the official code begins at 0.05."""
+    answer_kl_weight: float = Field(default=0.0, ge=0)
+    """Weight of the answer tokens' KL divergence from the first model, for "exact": it holds the answers in place."""
+    bf16: bool = False
+    """Train in bfloat16 by autocast; weights, and what is read to evaluate, stay float32."""
     judge: Literal["options", "aliases"] = "options"
 
 
