@@ -1,6 +1,6 @@
 """The shoot-out's tables, in Markdown: one a set, one of all, and the methods without labels beside the labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,8 @@ from _shootout_scores import Stored
 from label_free import REFERENCE
 from scipy.stats import rankdata
 
-LABELLED, BARRED, BAR, CALIBRATED = "temperature", "daca", 0.015, 0.1
-"""The oracle, the method with a bar, the bar on its ECE, and a reference's ECE below which it counts as calibrated."""
+LABELLED, BARRED, BAR, CALIBRATED = "temperature", "daca", 1.5, 0.1
+"""The oracle, the method with a bar, the bar in points of ECE, and the ECE below which a reference is calibrated."""
 
 
 def table(key: Key, results: Results) -> list[str]:
@@ -43,6 +43,25 @@ def mean_ranks(found: Mapping[Key, Results], measure: str) -> dict[str, float]:
     return dict(zip(names, np.mean(ranks, axis=0).tolist(), strict=True))
 
 
+Gap = tuple[float, float, float]
+
+
+def above(found: Mapping[Key, Results], name: str, keys: Collection[Key]) -> Gap | None:
+    """Return how far a method's ECE lies above that of labels, in points, mean over `keys`, and both ends of 95 %."""
+    pairs = [(found[key][name], found[key][LABELLED]) for key in keys]
+    both = [(one, warm) for one, warm in pairs if not (one.failed or warm.failed)]
+    if not both:
+        return None
+    draws = np.mean([one.ece_draws - warm.ece_draws for one, warm in both], axis=0)
+    low, high = ends(draws)
+    return tuple(100.0 * value for value in (float(np.mean([a["ece"] - b["ece"] for a, b in both])), low, high))
+
+
+def points(gap: Gap | None) -> str:
+    """Return a gap as a table writes it."""
+    return "" if gap is None else f"{gap[0]:+.1f} ({gap[1]:+.1f} to {gap[2]:+.1f})"
+
+
 def summary(found: Mapping[Key, Results]) -> dict[str, dict[str, Any]]:
     """Return the summary's rows, least mean rank by ECE first; means are over the sets on which a method worked."""
     ranks = {measure: mean_ranks(found, measure) for measure in ("ece", "nll")}
@@ -56,6 +75,7 @@ def summary(found: Mapping[Key, Results]) -> dict[str, dict[str, Any]]:
             "rank_ece": ranks["ece"][name],
             "rank_nll": ranks["nll"][name],
             **{measure: float(np.mean([one[measure] for one in worked] or [np.nan])) for measure in MEASURES},
+            "above_labels": above(found, name, list(found)),
             "fit_seconds": float(np.median([one.fit_seconds for one in worked] or [np.nan])),
         }
     return rows
@@ -64,14 +84,15 @@ def summary(found: Mapping[Key, Results]) -> dict[str, dict[str, Any]]:
 def summary_table(rows: Mapping[str, Mapping[str, Any]], total: int) -> list[str]:
     """Return the summary in Markdown."""
     heads = ["all", "uses", "choice stays", f"worked, of {total}", "mean rank, ece", "mean rank, nll", *MEASURES]
-    lines = [f"| {' | '.join([*heads, 'fit, ms'])} |", "|---" * (len(heads) + 1) + "|"]
+    heads += ["ece above temperature, points", "fit, ms"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, row in rows.items():
         stays = "yes" if row["keeps_choice"] else "no" if row["worked"] else ""
         means = " | ".join(f"{row[measure]:.3f}" if row["worked"] else "" for measure in MEASURES)
         took = f"{1000.0 * row['fit_seconds']:.1f}" if row["worked"] else ""
         lines.append(
             f"| {name} | {row['uses']} | {stays} | {row['worked']} | {row['rank_ece']:.1f} | {row['rank_nll']:.1f} | "
-            f"{means} | {took} |"
+            f"{means} | {points(row['above_labels'])} | {took} |"
         )
     return lines
 
@@ -81,67 +102,65 @@ def bar_rows(found: Mapping[Key, Results], references: Mapping[str, Stored]) -> 
     rows = []
     for key, results in found.items():
         own, daca, warm = references[key[2]], results[BARRED], results[LABELLED]
-        ready = not (daca.failed or warm.failed)
         rows.append(
             {
-                "key": list(key),
+                "key": key,
                 "reference_accuracy": measured("accuracy", own.scores, own.answers),
                 "reference_confidence": float(own.scores.confidence.mean()),
                 "reference_ece": measured("ece", own.scores, own.answers),
-                "counts": key[0] != REFERENCE and ready,
+                "own_reference": key[0] == REFERENCE,
                 "daca": daca["ece"],
                 "labelled": warm["ece"],
-                "gap": daca["ece"] - warm["ece"],
-                "interval": ends(daca.ece_draws - warm.ece_draws) if ready else (np.nan, np.nan),
+                "above_labels": above(found, BARRED, [key]),
                 "temperatures": (daca.temperature, warm.temperature),
             }
         )
     return rows
 
 
-def bar_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def counted(bars: Sequence[Mapping[str, Any]]) -> list[Key]:
+    """Return the models and sets on which the bar is tried: another model is the reference, and it is calibrated."""
+    return [row["key"] for row in bars if not row["own_reference"] and row["reference_ece"] < CALIBRATED]
+
+
+def bar_table(found: Mapping[Key, Results], bars: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return DACA beside labels in Markdown, and whether the bar is met."""
     lines = [
         "| DACA's bar | reference: accuracy | confidence | ECE | calibrated | DACA, ECE | labels, ECE | "
         "DACA above labels, points | T of DACA | T of labels |",
         "|---" * 10 + "|",
     ]
-    for row in rows:
-        gap, (low, high) = 100.0 * row["gap"], (100.0 * end for end in row["interval"])
+    for row in bars:
         told = "yes" if row["reference_ece"] < CALIBRATED else "no"
         lines.append(
             f"| {', '.join(row['key'])} | {row['reference_accuracy']:.3f} | {row['reference_confidence']:.3f} | "
-            f"{row['reference_ece']:.3f} | {told}{'' if row['counts'] else ', not counted'} | {row['daca']:.3f} | "
-            f"{row['labelled']:.3f} | {gap:+.1f} ({low:+.1f} to {high:+.1f}) | "
+            f"{row['reference_ece']:.3f} | {told}{', not counted' if row['own_reference'] else ''} | "
+            f"{row['daca']:.3f} | {row['labelled']:.3f} | {points(row['above_labels'])} | "
             f"{row['temperatures'][0]:.2f} | {row['temperatures'][1]:.2f} |"
         )
-    inside = [row["gap"] for row in rows if row["counts"] and row["reference_ece"] < CALIBRATED]
-    if not inside:
-        return [*lines, "", f"No set has a reference with an ECE below {CALIBRATED}: the bar is not tried."]
-    said = "met" if np.mean(inside) <= BAR else "missed"
-    mean, bar = 100.0 * float(np.mean(inside)), 100.0 * BAR
-    return [
-        *lines,
-        "",
-        f"Where the reference is calibrated ({len(inside)} cells): {mean:+.1f} points, bar {bar:.1f}: {said}.",
-    ]
+    return [*lines, "", verdict(above(found, BARRED, counted(bars)))]
 
 
-def above_labels(found: Mapping[Key, Results], bars: Sequence[Mapping[str, Any]]) -> list[str]:
+def verdict(gap: Gap | None) -> str:
+    """Return whether DACA's bar is met, in one sentence."""
+    if gap is None:
+        return f"The bar is not tried: no model has another one as a reference with an ECE below {CALIBRATED}."
+    said = "met" if gap[0] <= BAR else "missed"
+    return (
+        f"Where the reference is calibrated, DACA is {points(gap)} points above labels; the bar is {BAR:.1f}: {said}."
+    )
+
+
+def above_table(found: Mapping[Key, Results], bars: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return how far each method without labels lies above a temperature with labels, by how good the reference is."""
-    good = {tuple(row["key"]) for row in bars if row["counts"] and row["reference_ece"] < CALIBRATED}
-    sides = {"calibrated reference": good, "others": set(found) - good}
-    lines = [
-        "| without labels, above a temperature with labels | "
-        + " | ".join(f"{side}: ECE, points | worst | nll" for side in sides) + " |",
-        "|---" * (1 + 3 * len(sides)) + "|",
-    ]  # fmt: skip
+    good = counted(bars)
+    sides = {"reference calibrated": good, "others": [key for key in found if key not in good]}
+    heads = ["without labels: ECE above temperature's, points"] + [f"{side} | worst" for side in sides]
+    lines = [f"| {' | '.join(heads)} |", "|---" * (1 + 2 * len(sides)) + "|"]
     for name in (name for name, one in next(iter(found.values())).items() if one.uses != "labels"):
         cells = []
         for keys in sides.values():
-            both = [(found[key][name], found[key][LABELLED]) for key in found if key in keys]
-            gaps = {m: [a[m] - b[m] for a, b in both if not a.failed and not b.failed] for m in ("ece", "nll")}
-            ece = [100.0 * gap for gap in gaps["ece"]]
-            cells += [f"{np.mean(ece):+.1f}", f"{max(ece):+.1f}", f"{np.mean(gaps['nll']):+.3f}"] if ece else [""] * 3
+            each = [gap for key in keys if (gap := above(found, name, [key])) is not None]
+            cells += [points(above(found, name, keys)), f"{max(gap[0] for gap in each):+.1f}" if each else ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines

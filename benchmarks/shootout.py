@@ -4,9 +4,9 @@ Models are read through llama.cpp by summed option texts; the reference of the m
 (pre-trained), read per token. In each of five seeded splits half of the questions fit and the other half is measured.
 A cell is the mean over splits; its 95 % interval resamples questions, the same ones for every method, and takes each
 split's held-out part of them; fits stay as they are. A method that fails says why in its row. Confidences are those of
-the first choice; ECE has 10 bins of equal width. Intervals of the smooth ECE keep the kernel's width as it was on the
-whole held-out half. Questions with another number of options than most of their set are left out: matrix scaling and
-Dirichlet need one number.
+the first choice. ECE has 10 bins of equal width; on resamples it leans upwards, which intervals of it show, and those
+of differences hardly. Intervals of the smooth ECE keep the kernel's width of the whole held-out half. Questions with
+another number of options than most of their set are left out: matrix scaling and Dirichlet need one number.
 
 "uses" is what a fit is handed: labels, the reference's scores, the scores alone, or nothing. "choice stays" is what
 the fitted calibrators declare. A fit without labels has a bar: where the reference is itself calibrated (its own ECE
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from _shootout_judge import SPLITS, Key, Results, judge, methods
 from _shootout_scores import Reading, Stored, kept, plan, read_all, usual
-from _shootout_tables import above_labels, bar_rows, bar_table, summary, summary_table, table
+from _shootout_tables import above_table, bar_rows, bar_table, summary, summary_table, table
 from label_free import REFERENCE, REFERENCE_READOUT, SETS
 
 from calibwrap.data import load_questions, packaged_models
@@ -45,7 +45,8 @@ def judged(stored: Mapping[Key, Stored], references: Mapping[str, Stored], resam
     found: dict[Key, Results] = {}
     for key, model in stored.items():
         size = len(model.answers)
-        counts = np.random.default_rng(0).multinomial(size, np.full(size, 1.0 / size), resamples)
+        draw = np.random.default_rng(list(key[2].encode()))  # each set has draws of its own
+        counts = draw.multinomial(size, np.full(size, 1.0 / size), resamples)
         other = references[key[2]].scores
         found[key] = {one.name: judge(one, model, other, counts) for one in methods()}
         print(f"judged {', '.join(key)}", file=sys.stderr, flush=True)
@@ -68,7 +69,7 @@ def told(found: Mapping[Key, Results], references: Mapping[str, Stored], resampl
     rows, bars = summary(found), bar_rows(found, references)
     sizes = sorted({len(one.answers) for one in references.values()})
     said = f"{' or '.join(map(str, sizes))} questions a set, {SPLITS} splits, {resamples} resamples of the questions."
-    lines = [said, "", *summary_table(rows, len(found)), "", *bar_table(bars), "", *above_labels(found, bars)]
+    lines = [said, "", *summary_table(rows, len(found)), "", *bar_table(found, bars), "", *above_table(found, bars)]
     for key, results in found.items():
         lines += ["", *table(key, results)]
     cells = [

@@ -183,14 +183,27 @@ def test_a_failure_is_a_row_with_its_sentence():
 
 def test_ranks_put_failures_last():
     found = {
-        ("a", "r", "s"): {"x": result(0.1), "y": result(0.2), "z": result(0.0, failed="no")},
-        ("b", "r", "s"): {"x": result(0.3), "y": result(0.2), "z": result(0.1)},
+        ("a", "r", "s"): {"x": result(0.1), "temperature": result(0.2), "z": result(0.0, failed="no")},
+        ("b", "r", "s"): {"x": result(0.3), "temperature": result(0.2), "z": result(0.1)},
     }
-    assert tables.mean_ranks(found, "ece") == {"x": 2.0, "y": 2.0, "z": 2.0}
+    assert tables.mean_ranks(found, "ece") == {"x": 2.0, "temperature": 2.0, "z": 2.0}
     rows = tables.summary(found)
     assert rows["x"]["ece"] == pytest.approx(0.2)
+    assert rows["z"]["above_labels"] == pytest.approx((-10.0, -10.0, -10.0))
     assert rows["z"]["worked"] == 1
     assert rows["z"]["ece"] == pytest.approx(0.1)
+
+
+def test_methods_without_labels_stand_beside_the_labels_by_how_good_the_reference_is():
+    of = {"identity": result(0.4, uses="nothing"), "daca": result(0.2, uses="reference"), "temperature": result(0.1)}
+    broken = {**of, "daca": result(0.0, uses="reference", failed="no")}
+    found = {("m", "r", "good"): of, ("m", "r", "bad"): {**of, "daca": result(0.5)}, ("n", "r", "good"): broken}
+    rows = tables.bar_rows(found, {"good": planted()[1], "bad": planted(4.0)[0]})
+    assert tables.counted(rows) == [("m", "r", "good"), ("n", "r", "good")]
+    lines = tables.above_table(found, rows)
+    assert lines[2] == "| identity | +30.0 (+30.0 to +30.0) | +30.0 | +30.0 (+30.0 to +30.0) | +30.0 |"
+    assert lines[3] == "| daca | +10.0 (+10.0 to +10.0) | +10.0 | +40.0 (+40.0 to +40.0) | +40.0 |"
+    assert len(lines) == 4
 
 
 def bars(daca: float, labelled: float, model: str = "m", reference_temperature: float = 1.0) -> str:
@@ -198,16 +211,16 @@ def bars(daca: float, labelled: float, model: str = "m", reference_temperature: 
     _, good = planted()
     sharp, _ = planted(reference_temperature)
     rows = tables.bar_rows(found, {"s": good if reference_temperature == 1.0 else sharp})
-    return "\n".join(tables.bar_table(rows))
+    return "\n".join(tables.bar_table(found, rows))
 
 
 def test_the_bar_is_met_missed_or_not_tried():
-    assert "+1.4 points, bar 1.5: met." in bars(0.114, 0.1)
-    assert "+1.6 points, bar 1.5: missed." in bars(0.116, 0.1)
-    assert "the bar is not tried" in bars(0.1, 0.1, reference_temperature=4.0)
+    assert "+1.4 (+1.4 to +1.4) points above labels; the bar is 1.5: met." in bars(0.114, 0.1)
+    assert "+1.6 (+1.6 to +1.6) points above labels; the bar is 1.5: missed." in bars(0.116, 0.1)
+    assert "The bar is not tried" in bars(0.1, 0.1, reference_temperature=4.0)
     own = bars(0.1, 0.1, model=tables.REFERENCE)
     assert "not counted" in own
-    assert "the bar is not tried" in own
+    assert "The bar is not tried" in own
 
 
 def test_the_command_judges_what_is_kept(tmp_path, monkeypatch, capsys):
