@@ -17,8 +17,16 @@ from calibwrap.errors import InputError
 
 _BETWEEN = r"[\s*_~`\"'“”‘’(\[{$]*"
 """What may stand between marker and label: space, emphasis, quotes, an opening bracket."""
+_SET = r"\\(?:(?:text|textbf|mathrm|mathbf)\s*\{|[(\[])"
+"""What LaTeX may write there besides."""
 _LONGER = r"(?!\w|['’\-/]\w|(?<=\d)[.,]\d)"
 """What must not follow a label: the rest of a longer word or number ("Apple", "A's", "A-level", "1,000"), or "A/B"."""
+MARKER = "Answer:"
+"""The default marker, which is read as models write it."""
+_WRITTEN = r"(?:(?i:answer)[ *_~`]*:|(?P<boxed>\\boxed)(?=\s*\{))"
+"""The default marker in any case, with emphasis that ends before its colon, or the box that mathematicians put."""
+_CLOSED = r"(?(boxed)(?=\s*(?:[.:)\]}*$]|\Z)))"
+r"""What follows a label in a box: \boxed{A} and \boxed{A. Mars} name A, and the formula \boxed{A + B} nothing."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,15 @@ class Named:
 
 @dataclass(frozen=True)
 class AnswerRule:
-    """How a trace names its answer: `marker`, then one of `labels`; where it does so twice, the last time counts.
+    r"""How a trace names its answer: `marker`, then one of `labels`; where it does so twice, the last time counts.
 
     Between both there may be space, emphasis, quotes and an opening bracket: "**Answer:** (B)" names B. A label that
     only begins a longer word or number, or that a stroke joins to another one, does not count: "Answer: Apple",
-    "Answer: 1,000" and "Answer: A/B" name nothing. Neither marker nor label is read in another case. With an empty
-    `marker` the trace must begin with its label, as a trace does when the prompt ends with the marker.
+    "Answer: 1,000" and "Answer: A/B" name nothing. With an empty `marker` the trace must begin with its label, as a
+    trace does when the prompt ends with the marker.
+
+    The default marker stands for what models write in its place: "answer: B", "**Answer**: B" and "\boxed{B}". Any
+    other marker is read as it is given, and no label is read in another case.
 
     Raises:
         InputError: fewer than two labels, an empty one, two that differ by a full stop only, or space around one.
@@ -52,12 +63,14 @@ class AnswerRule:
     >>> rule = AnswerRule(("A", "B"))
     >>> rule.named_in("Answer: A? No, 2 + 2 = 4. **Answer:** (B)."), rule.named_in("Answer: Apple")
     (1, None)
+    >>> rule.named_in(r"Answer: A? No, so **Answer**: $\boxed{\text{B}}$")
+    1
     """
 
     labels: tuple[str, ...] = ("A", "B", "C", "D")
     """Names of the K possible answers; each should be one token of the model."""
-    marker: str = "Answer:"
-    r"""Text that announces the answer; "\\boxed{" and "answer is" are others."""
+    marker: str = MARKER
+    """Text that announces the answer, such as "answer is"; the default one is read in any case."""
 
     def __post_init__(self) -> None:
         """Check that the labels can be told apart."""
@@ -115,4 +128,7 @@ class AnswerRule:
 def _pattern(rule: AnswerRule) -> re.Pattern[str]:
     """Return what an answer looks like; of labels that begin alike the longest is tried first."""
     names = "|".join(map(re.escape, sorted(rule.labels, key=len, reverse=True)))
-    return re.compile(f"{re.escape(rule.marker) or chr(92) + 'A'}{_BETWEEN}(?P<label>{names}){_LONGER}")
+    label = f"(?P<label>{names}){_LONGER}"
+    if rule.marker == MARKER:
+        return re.compile(f"{_WRITTEN}{_BETWEEN}(?:{_SET}{_BETWEEN})*{label}{_CLOSED}")
+    return re.compile(f"{re.escape(rule.marker) or chr(92) + 'A'}{_BETWEEN}{label}")

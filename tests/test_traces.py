@@ -9,6 +9,7 @@ from calibwrap.traces import AnswerRule, Named
 
 RULE = AnswerRule(("A", "B", "C"))
 PIECES = ("Answer:", " ", "A", "B", "C", "é", "☃", "pple", ".", "\n", "**", "(", ")", " so", "'s")
+PIECES += ("answer", ":", r"\boxed{", "}", r"\text{")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,8 @@ PIECES = ("Answer:", " ", "A", "B", "C", "é", "☃", "pple", ".", "\n", "**", "
         ("Answer: A / no", 0),
         ("Answer: Aé", None),
         ("Answer: b", None),
-        ("answer: B", None),
+        ("answer: b", None),
+        ("Answer B", None),
         ("Answer: the second, B", None),
         ("B", None),
         ("Answer:", None),
@@ -41,6 +43,49 @@ PIECES = ("Answer:", " ", "A", "B", "C", "é", "☃", "pple", ".", "\n", "**", "
 )
 def test_the_last_label_after_a_marker_is_the_answer(text, label):
     assert RULE.named_in(text) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("**Answer**: B", 1),
+        ("__Answer__ : B", 1),
+        ("### Final answer: B", 1),
+        ("ANSWER: B", 1),
+        ("So the answer: **B. Mars**", 1),
+        (r"\boxed{B}", 1),
+        (r"Answer: $\boxed{B}$.", 1),
+        (r"\[ \boxed{\text{B}} \]", 1),
+        (r"\boxed {\textbf{(B)}}", 1),
+        (r"Answer: \(B\)", 1),
+        (r"\boxed{B. Mars}", 1),
+        (r"\boxed{A} is wrong. Answer: B", 1),
+        (r"Answer: A? No: \boxed{B}", 1),
+        ("answer: A\n\n**Answer**: B", 1),
+        ("**Answer**: A\nanswer: the other one", 0),
+        (r"Answer: A, since \boxed{B + C} = \boxed{42}", 0),
+        (r"\boxed{B + C}", None),
+        (r"\boxed{B, C}", None),
+        (r"\boxed{Banana}", None),
+        (r"\boxed B", None),
+        ("boxed{B}", None),
+        ("The answer is B", None),
+        ("Answers: B", None),
+    ],
+)
+def test_the_default_marker_is_read_as_models_write_it(text, label):
+    assert RULE.named_in(text) == label
+
+
+@pytest.mark.parametrize("text", ["so: B", "**So**: B", r"\boxed{B}", "Answer: B"])
+def test_a_marker_of_ones_own_is_read_as_it_is_given(text):
+    assert AnswerRule(("A", "B"), "So:").named_in(text) is None
+
+
+def test_the_position_in_a_box_is_that_of_the_label():
+    tokens = [b"so ", b"\\boxed", b"{", b"B", b"}"]
+    assert RULE.named_by(tokens, r"so \boxed{B}") == Named(1, 3, 3, b"", b"")
+    assert RULE.named_by([b"**", b"Answer", b"**:", b" B"], "**Answer**: B") == Named(1, 3, 3, b" ", b"")
 
 
 @pytest.mark.parametrize(

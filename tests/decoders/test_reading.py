@@ -9,7 +9,7 @@ from calibwrap.decoders.reading import signed, with_labels
 from calibwrap.scores import TokenScores
 from calibwrap.testing import ToyAdapter
 
-WORDS = (b" (A", b" (B", b" A", b"x", b" (C", b"Answer:", b")", b"A", b"A)")
+WORDS = (b" (A", b" (B", b" A", b"x", b" (C", b"Answer:", b")", b"A", b"A)", b"**Answer**:", b"\\boxed{", b"}")
 RULE = cw.AnswerRule(("A", "B", "C"))
 
 
@@ -66,6 +66,12 @@ def test_the_labels_are_read_where_the_last_answer_is_named():
     twice = written(5, 2, 5, 4, listed=[0, 1, 2], probabilities=[0.3, 0.2, 0.1], cut=1e-12)
     assert read(twice).label_mass[0] == pytest.approx(0.64)
     assert read(written(5, 3, listed=[0, 1, 2], probabilities=[0.3, 0.2, 0.1], cut=1e-12)) is None
+
+
+@pytest.mark.parametrize("drawn", [(9, 2), (10, 7, 11), (3, 10, 7, 6)])
+def test_the_labels_are_read_behind_every_way_to_write_the_marker(drawn):
+    labels = read(written(*drawn, listed=[0, 2, 7], probabilities=[0.3, 0.2, 0.1], cut=1e-12))
+    assert labels.label_mass[0] == pytest.approx(0.3)  # " A" and "A"; " (A" would be another beginning
 
 
 def test_an_answer_is_signed_once():
