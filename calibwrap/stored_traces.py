@@ -24,6 +24,8 @@ from calibwrap.score_records import row_record, row_scores
 from calibwrap.scores import TokenScores
 from calibwrap.wrap import CalibratedLM, Progress
 
+TRACE_TOKENS = 96
+"""Most tokens of a trace when nobody says."""
 PLAIN_STOPS = ("\nQuestion:", "\n\n")
 """Where a trace of plain text ends: a model without turns goes on with another question."""
 
@@ -44,7 +46,7 @@ class Drawing:
     """Text that announces the answer in a trace."""
     temperature: float = 1.0
     """Sampling temperature; 0 is greedy, which is for one trace only."""
-    max_tokens: int = 96
+    max_tokens: int = TRACE_TOKENS
     """Most tokens of a trace."""
     stop: tuple[str, ...] = PLAIN_STOPS
     """Texts that end a trace."""

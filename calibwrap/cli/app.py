@@ -195,22 +195,12 @@ def fit(
     """Fit a calibrator on a question set and save it; of free text, on how right its answers are."""
     from calibwrap.cli import fit as command
     from calibwrap.cli.free_text import Freely
+    from calibwrap.cli.parts import Job
 
     drawn = Freely(decoder, temperature, max_tokens, tuple(stop) if stop else None, judge, normaliser, seed)
-    command.run(
-        spec,
-        command.Source(data, split, limit, seed),
-        out,
-        method,
-        reference,
-        readout,
-        reference_readout,
-        template,
-        settings,
-        resume,
-        as_json,
-        drawn,
-    )
+    job = Job(spec, out, settings, resume, as_json)
+    source = command.Source(data, split, limit, seed)
+    command.run(job, source, method, reference, readout, reference_readout, template, drawn)
 
 
 @app.command()
@@ -253,11 +243,13 @@ def evaluate(
     from calibwrap.cli import evaluate as command
     from calibwrap.cli.fit import Source
     from calibwrap.cli.free_text import Freely
+    from calibwrap.cli.parts import Job
 
     drawn = Freely(decoder, temperature, max_tokens, tuple(stop) if stop else None, judge, normaliser, seed)
     source = Source(data, split, limit, seed)
-    plan = command.Plan(tuple(fit or ()), fit_share, reference, readout, reference_readout, template)
-    command.run(spec, source, out, plan, calibrator, strict, settings, resume, as_json, drawn)
+    fits = tuple(fit or ())
+    plan = command.Plan(fits, fit_share, reference, readout, reference_readout, template, calibrator, strict)
+    command.run(Job(spec, out, settings, resume, as_json), source, plan, drawn)
 
 
 @app.command()

@@ -10,22 +10,27 @@ from calibwrap import saving
 from calibwrap.base import Answer, Calibrator, Decoder
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json, printable
-from calibwrap.cli.free_text import FREE_DECODERS, Freely, is_free_name
-from calibwrap.cli.parts import open_model, read_readout, read_template
+from calibwrap.cli.free_text import FREE_DECODERS, TOKENS, Freely, is_free_name
+from calibwrap.cli.parts import named_template, open_model, read_readout
 from calibwrap.decoders import Greedy, SelfConsistency, TraceDecoder, fitted_on_traces
 from calibwrap.decoders.answering import check_template
 from calibwrap.decoders.named import GREEDY, find_decoder
 from calibwrap.errors import InputError
-from calibwrap.questions import TEMPLATES, Chat, FreeQuestion, Prompt, Question, Template
+from calibwrap.questions import Chat, FreeQuestion, Prompt, Question, Template
 from calibwrap.scores import OptionScores
-from calibwrap.stored_traces import default_stops, default_template, drawing_of, labels_of, warn_of_template
+from calibwrap.stored_traces import (
+    TRACE_TOKENS,
+    default_stops,
+    default_template,
+    drawing_of,
+    labels_of,
+    warn_of_template,
+)
 from calibwrap.wrap import CalibratedLM, answer_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FREE_TOKENS, TRACE_TOKENS = 64, 96
-"""Most tokens of an answer in free text, and of a trace that ends in a label."""
 UNWRITTEN = "(none: the question as it stands)"
 """Stands for the template where a question is asked without one."""
 WIDE = 0.001
@@ -167,16 +172,11 @@ def _traces(
     lm: CalibratedLM, question: Question, template: Path | None, how: How
 ) -> tuple[Prompt, TraceDecoder, Template]:
     """Return prompt, decoder and template for a question whose answer traces come to."""
-    chosen = default_template(lm.adapter.provides) if template is None else _template(template)
+    chosen = default_template(lm.adapter.provides) if template is None else named_template(template)
     asked: dict[str, Any] = {"labels": labels_of(question), "stop": default_stops(chosen), "seed": how.seed}
     decoder = find_decoder(how.name, **asked, max_tokens=how.max_tokens or TRACE_TOKENS)
     warn_of_template(chosen, decoder.marker)
     return chosen.prompt(question, decoder.labels), decoder, chosen
-
-
-def _template(named: Path) -> Template:
-    """Return a built-in template by its name, else the one in a file."""
-    return TEMPLATES.get(str(named)) or read_template(named)
 
 
 def _freely(how: How) -> Freely | None:
@@ -197,7 +197,7 @@ def _freely(how: How) -> Freely | None:
 
 def _free_decoder(how: How) -> Decoder:
     """Return how a text is drawn when no decoder is named: the greedy one, or what most of k texts say."""
-    most = how.max_tokens or FREE_TOKENS
+    most = how.max_tokens or TOKENS
     return Greedy(max_tokens=most) if how.k is None else SelfConsistency(k=how.k, max_tokens=most, seed=how.seed)
 
 

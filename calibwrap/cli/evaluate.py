@@ -12,7 +12,7 @@ from calibwrap.cli.console import print_figures, print_json, progress_bar, say, 
 from calibwrap.cli.fit import Source
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
 from calibwrap.cli.masking import shown_command
-from calibwrap.cli.parts import open_model, open_reference, read_readout, read_template, resumable
+from calibwrap.cli.parts import Job, named_template, open_model, open_reference, read_readout, resumable
 from calibwrap.cli.report import decoder_sentence, halves_sentence, section_of, unread_caution, write_page
 from calibwrap.decoders.named import find_decoder
 from calibwrap.errors import InputError
@@ -20,8 +20,8 @@ from calibwrap.evaluate import Evaluation, evaluate
 from calibwrap.evaluate_free import check_free_fits, evaluate_free
 from calibwrap.evaluate_traces import evaluate_decoder
 from calibwrap.freetext import references_of
-from calibwrap.questions import TEMPLATES, FreeQuestion, Question, Template
-from calibwrap.stored_traces import default_stops, default_template
+from calibwrap.questions import FreeQuestion, Question
+from calibwrap.stored_traces import TRACE_TOKENS, default_stops, default_template
 from calibwrap.wrap import CalibratedLM, Progress
 
 CACHE = "responses.sqlite"
@@ -30,7 +30,7 @@ CACHE = "responses.sqlite"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to fit, and how to read."""
+    """What to fit, how to read, and which saved calibrator to use."""
 
     fit: tuple[str, ...]
     share: float
@@ -38,62 +38,50 @@ class Plan:
     readout: str | None
     reference_readout: str | None
     template: Path | None
+    calibrator: Path | None
+    strict: bool
 
 
-TRACE_TOKENS = 96
-"""Most tokens of a trace."""
-
-
-def run(
-    spec: str,
-    source: Source,
-    out: Path,
-    plan: Plan,
-    calibrator: Path | None,
-    strict: bool,
-    settings: list[str] | None,
-    resume: bool,
-    as_json: bool,
-    drawn: Freely,
-) -> None:
+def run(job: Job, source: Source, plan: Plan, drawn: Freely) -> None:
     """Evaluate and print the table of figures; the questions decide whether the answers are options or free text."""
     if drawn.decoder is not None:
         check_name(drawn.decoder)  # a wrong name is told before questions are fetched and a model is loaded
     questions = source.questions()
     if are_free(questions):
-        _run_free(spec, source, questions, out, plan, calibrator, strict, settings, resume, as_json, drawn)
+        _run_free(job, source, questions, plan, drawn)
         return
     check_for_options(drawn, source.data, plan.fit)
-    say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
+    say(f"{len(questions)} questions from {source.data}; loading {job.spec}", job.as_json)
     with ExitStack() as opened, resumable():
-        cache = out / CACHE
+        cache = job.out / CACHE
         traced = drawn.decoder is not None
         how = None if traced else read_readout(plan.readout, plan.template)
         # a calibrator of traces belongs to no readout: the evaluation itself checks where it was fitted
-        saved = load_calibrator(calibrator) if traced and calibrator is not None else None
-        lm = opened.enter_context(open_model(spec, settings, how, None if traced else calibrator, strict, cache))
+        saved = load_calibrator(plan.calibrator) if traced and plan.calibrator is not None else None
+        used = None if traced else plan.calibrator
+        lm = opened.enter_context(open_model(job.spec, job.settings, how, used, plan.strict, cache))
         reference = None
         if plan.reference is not None:
-            reference = opened.enter_context(open_reference(plan.reference, spec, settings, cache))
-        progress = opened.enter_context(progress_bar("questions", as_json))
+            reference = opened.enter_context(open_reference(plan.reference, job.spec, job.settings, cache))
+        progress = opened.enter_context(progress_bar("questions", job.as_json))
         result: Evaluation
         if traced:
             lm = lm if saved is None else replace(lm, calibrator=saved)
-            result = _decode(lm, questions, drawn, plan, source.seed, out, strict, resume, progress)
+            result = _decode(lm, questions, drawn, plan, source.seed, job, progress)
         else:
             result = evaluate(
                 lm,
                 questions,
-                out,
+                job.out,
                 fit=plan.fit,
                 reference=reference,
                 reference_readout=read_readout(plan.reference_readout, plan.template),
                 fit_share=plan.share,
                 seed=source.seed,
-                resume=resume,
+                resume=job.resume,
                 progress=progress,
             )
-    _show(spec, source, out, result, as_json)
+    _show(job, source, result)
 
 
 def _decode(
@@ -102,13 +90,11 @@ def _decode(
     drawn: Freely,
     plan: Plan,
     seed: int,
-    out: Path,
-    strict: bool,
-    resume: bool,
+    job: Job,
     progress: Progress,
 ) -> Evaluation:
     """Return the evaluation of a decoder."""
-    template = default_template(lm.adapter.provides) if plan.template is None else _template(plan.template)
+    template = default_template(lm.adapter.provides) if plan.template is None else named_template(plan.template)
     stop = default_stops(template) if drawn.stop is None else drawn.stop
     asked: dict[str, Any] = {"max_tokens": drawn.max_tokens or TRACE_TOKENS, "stop": stop, "seed": seed}
     asked["temperature"] = 1.0 if drawn.temperature is None else drawn.temperature
@@ -117,30 +103,18 @@ def _decode(
         lm,
         questions,
         decoder,
-        out,
+        job.out,
         template=template,
         fit=plan.fit,
         fit_share=plan.share,
         seed=seed,
-        strict=strict,
-        resume=resume,
+        strict=plan.strict,
+        resume=job.resume,
         progress=progress,
     )
 
 
-def _run_free(
-    spec: str,
-    source: Source,
-    questions: Sequence[FreeQuestion],
-    out: Path,
-    plan: Plan,
-    calibrator: Path | None,
-    strict: bool,
-    settings: list[str] | None,
-    resume: bool,
-    as_json: bool,
-    drawn: Freely,
-) -> None:
+def _run_free(job: Job, source: Source, questions: Sequence[FreeQuestion], plan: Plan, drawn: Freely) -> None:
     """Evaluate answers in free text; what can be refused is refused before the model is loaded."""
     if plan.readout or plan.reference or plan.reference_readout:
         raise InputError(
@@ -151,40 +125,35 @@ def _run_free(
     drawn.check(source.data, plan.template)
     if plan.fit:
         references_of(questions)
-    saved = None if calibrator is None else load_calibrator(calibrator)
-    say(f"{len(questions)} questions in free text from {source.data}; loading {spec}", as_json)
+    saved = None if plan.calibrator is None else load_calibrator(plan.calibrator)
+    say(f"{len(questions)} questions in free text from {source.data}; loading {job.spec}", job.as_json)
     with ExitStack() as opened, resumable():
-        lm = opened.enter_context(open_model(spec, settings, cache=out / CACHE))
+        lm = opened.enter_context(open_model(job.spec, job.settings, cache=job.out / CACHE))
         decoder, template = drawn.asked(lm.adapter.provides, plan.template)
         result = evaluate_free(
             lm if saved is None else replace(lm, calibrator=saved),
             questions,
             decoder,
-            out,
+            job.out,
             template=template,
             judge=drawn.judge_name,
             fit=plan.fit,
             fit_share=plan.share,
             seed=source.seed,
-            strict=strict,
-            resume=resume,
-            progress=opened.enter_context(progress_bar("questions", as_json)),
+            strict=plan.strict,
+            resume=job.resume,
+            progress=opened.enter_context(progress_bar("questions", job.as_json)),
         )
-    _show(spec, source, out, result, as_json)
+    _show(job, source, result)
 
 
-def _template(named: Path) -> Template:
-    """Return a built-in template by its name, else the one in a file."""
-    return TEMPLATES.get(str(named)) or read_template(named)
-
-
-def _show(spec: str, source: Source, out: Path, result: Evaluation, as_json: bool) -> None:
+def _show(job: Job, source: Source, result: Evaluation) -> None:
     """Write the report and print the figures."""
     metrics = result.metrics()
-    title, section = f"{spec} on {source.data}", section_of(source.data, result, metrics.get("decoder"))
-    page = write_page(out / "report.html", title, [section], result, shown_command(sys.argv[1:]))
-    if as_json:
-        print_json({**metrics, "out": str(out), "report": str(page)})
+    title, section = f"{job.spec} on {source.data}", section_of(source.data, result, metrics.get("decoder"))
+    page = write_page(job.out / "report.html", title, [section], result, shown_command(sys.argv[1:]))
+    if job.as_json:
+        print_json({**metrics, "out": str(job.out), "report": str(page)})
         return
     print_figures(f"{metrics['held_out']} held-out questions of {source.data}, {metrics['readout']}", metrics["series"])
     for sentence in (halves_sentence(result), decoder_sentence(metrics.get("decoder")), unread_caution(result)):

@@ -10,7 +10,7 @@ from calibwrap.calibrators import CONFIDENCE_FITS, fit_named, groupless_fit
 from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
-from calibwrap.cli.parts import open_model, open_reference, read_readout, resumable
+from calibwrap.cli.parts import Job, open_model, open_reference, read_readout, resumable
 from calibwrap.data import load_questions
 from calibwrap.errors import InputError
 from calibwrap.evaluate import collect, describe
@@ -41,54 +41,55 @@ class Source:
 
 
 def run(
-    spec: str,
+    job: Job,
     source: Source,
-    out: Path,
     method: str | None,
     reference: str | None,
     readout: str | None,
     reference_readout: str | None,
     template: Path | None,
-    settings: list[str] | None,
-    resume: bool,
-    as_json: bool,
     drawn: Freely,
 ) -> None:
     """Read the scores, fit, save, and print the report of the fit; of free text, draw and judge answers."""
     if method is not None and method not in CONFIDENCE_FITS:
-        _check_method(method, reference, out)  # before questions are fetched
+        _check_method(method, reference, job.out)  # before questions are fetched
     questions = source.questions()
     if are_free(questions):
         if readout or reference or reference_readout:
             raise InputError(
                 f"--readout and --reference are for options, and the questions of {source.data} are in free text."
             )
-        _run_free(spec, source, questions, out, method or "platt", template, settings, resume, as_json, drawn)
+        _run_free(job, source, questions, method or "platt", template, drawn)
         return
     if drawn.decoder is not None:
         check_name(drawn.decoder)
     check_for_options(drawn, source.data)
     method = method or "temperature"
     _check_undrawn(method, drawn)
-    _check_method(method, reference, out)
+    _check_method(method, reference, job.out)
     plan = fit_named(method)
     answers = answers_of(questions) if plan.needs_answers else None
-    say(f"{len(questions)} questions from {source.data}; loading {spec}", as_json)
-    cache = out.with_name(out.name + ".responses.sqlite")
-    with resumable(), open_model(spec, settings, read_readout(readout, template), cache=cache) as lm:
-        journal = out.with_name(out.name + ".journal.jsonl")
-        with progress_bar("model", as_json) as progress:
-            scores = collect(lm, questions, journal, resume=resume, progress=progress)
+    say(f"{len(questions)} questions from {source.data}; loading {job.spec}", job.as_json)
+    cache = _beside(job, "responses.sqlite")
+    with resumable(), open_model(job.spec, job.settings, read_readout(readout, template), cache=cache) as lm:
+        with progress_bar("model", job.as_json) as progress:
+            journal = _beside(job, "journal.jsonl")
+            scores = collect(lm, questions, journal, resume=job.resume, progress=progress)
         if reference is None:
             fitted = lm.fitted(method, scores, answers=answers)
         else:
             how = read_readout(reference_readout, template) or default_reference_readout(lm.readout)
-            say(f"loading {reference}", as_json)
-            with open_reference(reference, spec, settings, cache) as other:
-                fitted = _fit_to_reference(lm, scores, questions, method, other, how, out, resume, as_json)
-        save_calibrator(fitted.calibrator, out, lm.adapter.fingerprint())
+            say(f"loading {reference}", job.as_json)
+            with open_reference(reference, job.spec, job.settings, cache) as other:
+                fitted = _fit_to_reference(lm, scores, questions, method, other, how, job)
+        save_calibrator(fitted.calibrator, job.out, lm.adapter.fingerprint())
         usage = lm.adapter.usage()
-    _print(fitted.calibrator, out, usage, as_json)
+    _print(fitted.calibrator, job, usage)
+
+
+def _beside(job: Job, ending: str) -> Path:
+    """Return the file of that ending that is kept beside the calibrator's."""
+    return job.out.with_name(f"{job.out.name}.{ending}")
 
 
 def _check_method(method: str, reference: str | None, out: Path) -> None:
@@ -115,34 +116,25 @@ def _check_undrawn(method: str, drawn: Freely) -> None:
 
 
 def _run_free(
-    spec: str,
-    source: Source,
-    questions: Sequence[FreeQuestion],
-    out: Path,
-    method: str,
-    template: Path | None,
-    settings: list[str] | None,
-    resume: bool,
-    as_json: bool,
-    drawn: Freely,
+    job: Job, source: Source, questions: Sequence[FreeQuestion], method: str, template: Path | None, drawn: Freely
 ) -> None:
     """Draw answers in free text, judge them, fit their confidence, save, and print the report."""
     check_free_fits([method])
-    check_file_holds_free(out)
+    check_file_holds_free(job.out)
     drawn.check(source.data, template)
     references_of(questions)
-    say(f"{len(questions)} questions in free text from {source.data}; loading {spec}", as_json)
-    cache, journal = out.with_name(out.name + ".responses.sqlite"), out.with_name(out.name + ".journal.jsonl")
-    with resumable(), open_model(spec, settings, cache=cache) as lm:
+    say(f"{len(questions)} questions in free text from {source.data}; loading {job.spec}", job.as_json)
+    cache, journal = _beside(job, "responses.sqlite"), _beside(job, "journal.jsonl")
+    with resumable(), open_model(job.spec, job.settings, cache=cache) as lm:
         decoder, asked = drawn.asked(lm.adapter.provides, template)
-        with progress_bar("model", as_json) as progress:
-            found = collect_answers(lm, questions, decoder, asked, journal, resume=resume, progress=progress)
+        with progress_bar("model", job.as_json) as progress:
+            found = collect_answers(lm, questions, decoder, asked, journal, resume=job.resume, progress=progress)
         answers = [answer for answer, _ in found]
         correct = graded(answers, questions, find_judge(drawn.judge_name, decoder.normalise)[0])
         calibrator = fitted_answers(lm, decoder, asked, answers, correct.tolist(), method)
-        save_calibrator(calibrator, out, lm.adapter.fingerprint())
+        save_calibrator(calibrator, job.out, lm.adapter.fingerprint())
         usage = lm.adapter.usage()
-    _print(calibrator, out, usage, as_json)
+    _print(calibrator, job, usage)
 
 
 def _fit_to_reference(
@@ -152,20 +144,18 @@ def _fit_to_reference(
     method: str,
     other: CalibratedLM,
     how: Readout,
-    out: Path,
-    resume: bool,
-    as_json: bool,
+    job: Job,
 ) -> CalibratedLM:
-    with progress_bar("reference", as_json) as progress:
-        journal = out.with_name(out.name + ".reference.jsonl")
-        others = collect(other, questions, journal, readout=how, resume=resume, progress=progress)
+    with progress_bar("reference", job.as_json) as progress:
+        journal = _beside(job, "reference.jsonl")
+        others = collect(other, questions, journal, readout=how, resume=job.resume, progress=progress)
         return lm.fitted(method, scores, reference=others, provenance=other.adapter.fingerprint())
 
 
-def _print(calibrator: Calibrator, out: Path, usage: Mapping[str, int], as_json: bool) -> None:
+def _print(calibrator: Calibrator, job: Job, usage: Mapping[str, int]) -> None:
     report = describe(calibrator)
-    if as_json:
-        print_json({"file": str(out), **report, "usage": dict(usage)})
+    if job.as_json:
+        print_json({"file": str(job.out), **report, "usage": dict(usage)})
         return
     shown: dict[str, object] = {}
     wanted = (
@@ -180,7 +170,7 @@ def _print(calibrator: Calibrator, out: Path, usage: Mapping[str, int], as_json:
         "at_bound",
     )
     shown |= {name.replace("_", " "): report[name] for name in wanted if report.get(name) not in (None, "")}
-    print_pairs(f"Saved to {out}", {name: _rounded(value) for name, value in shown.items()})
+    print_pairs(f"Saved to {job.out}", {name: _rounded(value) for name, value in shown.items()})
     if report.get("candidates"):
         print_rows(
             "What was compared: log loss on held-out folds, in nats",

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from calibwrap.calibrators import CONFIDENCE_FITS
 from calibwrap.capabilities import Provides
-from calibwrap.cli.parts import read_template
+from calibwrap.cli.parts import named_template
 from calibwrap.decoders import FreeText, PTrue, SelfConsistency, SemanticEntropy, Stated
 from calibwrap.decoders.answer_fits import template_for
 from calibwrap.decoders.free_text import FreeTextDecoder
@@ -163,7 +163,7 @@ def free_template(named: Path | None) -> Template | None:
     """
     if named is None:
         return None
-    chosen = TEMPLATES.get(str(named)) or read_template(named)
+    chosen = named_template(named)
     if chosen.shows_options:
         raise InputError(
             f"The template {chosen.name!r} shows options, and questions in free text have none: use short, short-chat, "

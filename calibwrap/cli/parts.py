@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,25 @@ from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.decoders import fitted_on_traces
 from calibwrap.errors import BudgetExceeded, InputError, ServerError
 from calibwrap.opening import find_adapter
-from calibwrap.questions import Template
+from calibwrap.questions import TEMPLATES, Template
 from calibwrap.readouts import find_readout
 from calibwrap.wrap import CalibratedLM, wrap
+
+
+@dataclass(frozen=True)
+class Job:
+    """What commands that ask a model a whole question set are told of the run itself."""
+
+    spec: str
+    """The model, RUNTIME:MODEL."""
+    out: Path
+    """File or folder to write."""
+    settings: list[str] | None = None
+    """KEY=VALUE texts for the runtime."""
+    resume: bool = False
+    """Whether to go on where an earlier run ended."""
+    as_json: bool = False
+    """Whether to print for machines."""
 
 
 def open_model(
@@ -102,6 +118,15 @@ def read_readout(name: str | None, template: Path | None) -> Readout | None:
     if name is None and template is None:
         return None
     return find_readout(name or "continuation", None if template is None else read_template(template))
+
+
+def named_template(named: Path) -> Template:
+    """Return a built-in template by its name, else the one in a file.
+
+    >>> named_template(Path("short")).name
+    'short'
+    """
+    return TEMPLATES.get(str(named)) or read_template(named)
 
 
 def read_template(path: Path) -> Template:
