@@ -6,7 +6,6 @@ the best other token w, which is seen in the same tiles, and log p_w = z_w - z_y
 So nothing runs twice in the model, and the gradient goes back through TRL's own.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -17,10 +16,11 @@ import torch
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
-from calibwrap.errors import CapabilityError, InputError, ModelError
+from calibwrap.errors import InputError
 from calibwrap.questions import TEMPLATES, Question
 from calibwrap.training.catto import TokenLoss
 from calibwrap.training.catto_autograd import sequence_mean, token_losses
+from calibwrap.training.checks import check_finite, check_whole
 from calibwrap.training.head_tiles import tiles_are_shown, tiles_watched
 from calibwrap.training.lora import lora_config, without_peft
 from calibwrap.training.output_head import OutputHead
@@ -108,7 +108,7 @@ class CATTOMixin:
             raise InputError(f"Expected 'args' to be a CATTOConfig. Got {type(trainer.args).__name__}.")
         if trainer.args.catto_weight == 0.0:
             return
-        _check_whole(trainer)
+        check_whole(trainer, "CATTO reads rows of the output head between the model's calls")
         model = trainer.accelerator.unwrap_model(trainer.model)
         self._output_head = OutputHead.of(without_peft(model))
         self._tiles = tiles_are_shown()
@@ -118,14 +118,14 @@ class CATTOMixin:
         of_trl = super()._compute_loss  # type: ignore[misc]  # TRL's trainer stands behind the mixin
         if trainer.args.catto_weight == 0.0:
             computed = of_trl(model, inputs, return_outputs)
-            _check_finite(computed[0] if return_outputs else computed, trainer.state.global_step)
+            check_finite(computed[0] if return_outputs else computed, trainer.state.global_step)
             return computed
         call = _WatchedCall(model, self._output_head, tiles=self._tiles)
         computed = of_trl(call, inputs, return_outputs)
         preference, outputs = computed if return_outputs else (computed, None)
         calibration = self._calibration_loss(call, inputs)
         loss = preference + trainer.args.catto_weight * calibration
-        _check_finite(loss, trainer.state.global_step)
+        check_finite(loss, trainer.state.global_step)
         self._note(preference_loss=preference, catto_loss=calibration)
         return (loss, outputs) if return_outputs else loss
 
@@ -162,21 +162,6 @@ class CATTOTrainer(CATTOMixin, DPOTrainer):  # type: ignore[misc]
 
     Source: Parikh, Sai, Shivaswamy, Panchal, Lan, CATTO: Balancing Preferences and Confidence in Language Models, 2026.
     """
-
-
-def _check_whole(trainer: Any) -> None:
-    plugin = trainer.args.deepspeed_plugin
-    if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
-        raise CapabilityError(
-            "CATTO reads rows of the output head between the model's calls, and FSDP and ZeRO-3 keep it in pieces: use "
-            "DDP (accelerate launch --multi_gpu), ZeRO-2, or weight 0."
-        )
-
-
-def _check_finite(loss: Tensor, step: int) -> None:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise ModelError(f"The loss after {step} steps is {value}: start a new run with a lower learning rate.")
 
 
 def build(

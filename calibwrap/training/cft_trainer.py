@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from calibwrap.adapters.hf import Transformers
-from calibwrap.errors import CapabilityError, InputError, ModelError, need
+from calibwrap.errors import CapabilityError, InputError, need
 from calibwrap.questions import Question
 from calibwrap.readouts import Label
+from calibwrap.training.checks import check_finite, check_whole
 from calibwrap.training.e_step import EStep, bins_of, first_choices, measured_bins
 from calibwrap.training.lora import lora_config, without_peft
 from calibwrap.training.option_batches import (
@@ -140,11 +141,7 @@ class CFTTrainer(Trainer):  # type: ignore[misc]
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
         log_z = torch.logsumexp(outputs.logits.float(), dim=-1)
         loss = self.objective(outputs.logits, log_z, inputs, num_items_in_batch)
-        if not torch.isfinite(loss.detach()):
-            raise ModelError(
-                f"The loss after {self.state.global_step} steps is {loss.item()}: start a new run with a "
-                "lower learning rate."
-            )
+        check_finite(loss, self.state.global_step)
         return (loss, outputs) if return_outputs else loss
 
     def objective(self, logits: Tensor, log_z: Tensor, inputs: Mapping[str, Tensor], items: Any) -> Tensor:
@@ -182,7 +179,7 @@ class RCFTTrainer(CFTTrainer):
         """Build the trainer, and have the E-step run when an epoch begins."""
         super().__init__(*args, **options)
         if self.args.ece_weight > 0.0:
-            _check_whole(self)
+            check_whole(self, "RCFT's E-step asks the model in each process")
             self.add_callback(EStep(self.e_step, self.use_bins))
 
     @classmethod
@@ -289,13 +286,3 @@ def _with_adapters(model: Any, peft_config: Any, args: Any) -> Any:
     if args.gradient_checkpointing:
         found.enable_input_require_grads()
     return found
-
-
-def _check_whole(trainer: Any) -> None:
-    """Return nothing when every process has the whole model, so that the E-step can ask it."""
-    plugin = trainer.args.deepspeed_plugin
-    if trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
-        raise CapabilityError(
-            "RCFT's E-step asks the model in each process, and FSDP and ZeRO-3 keep it in pieces: use DDP (accelerate "
-            "launch --multi_gpu), ZeRO-2, or weight 0."
-        )

@@ -2,9 +2,7 @@
 
 import math
 import re
-from contextlib import nullcontext
 from copy import deepcopy
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from calibwrap.adapters.hf import Transformers
 from calibwrap.errors import CapabilityError, InputError, ModelError, PromptTooLong
 from calibwrap.questions import CLOZE
 from calibwrap.training import CATTOConfig, CATTOTrainer, catto_loss
-from calibwrap.training.catto_trainer import _check_whole, build
+from calibwrap.training.catto_trainer import build
 from calibwrap.training.output_head import OutputHead
 from calibwrap.training.settings import CattoSettings
 from tests.adapters import hf_models as models
@@ -284,14 +282,6 @@ def test_an_unusual_head_is_refused():
     model.config.logit_scale = 3.0  # which Llama's forward does not read
     with pytest.raises(CapabilityError, match="LlamaForCausalLM"):
         OutputHead.of(model)
-
-
-@pytest.mark.parametrize(("fsdp", "stage"), [(True, None), (False, 3), (False, 2)])
-def test_weights_in_pieces_are_refused(fsdp, stage):
-    plugin = None if stage is None else SimpleNamespace(zero_stage=stage)
-    sharded = SimpleNamespace(is_fsdp_enabled=fsdp, args=SimpleNamespace(deepspeed_plugin=plugin))
-    with nullcontext() if stage == 2 else pytest.raises(CapabilityError, match="FSDP and ZeRO-3"):
-        assert _check_whole(sharded) is None
 
 
 def test_whole_logits_for_whoever_asks_trl_for_them(tmp_path):

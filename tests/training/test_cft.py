@@ -1,16 +1,14 @@
 """CFT and RCFT: the losses against Transformers' own, the scores against the readouts, and what is refused."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from calibwrap.adapters.hf import Transformers
-from calibwrap.errors import AmbiguousOptions, CapabilityError, InputError, PromptTooLong, QuestionError
+from calibwrap.errors import AmbiguousOptions, InputError, PromptTooLong, QuestionError
 from calibwrap.questions import Question
 from calibwrap.training import CFTConfig, CFTTrainer, RCFTConfig, RCFTTrainer, ece_regulariser
-from calibwrap.training.cft_trainer import _check_whole, build
+from calibwrap.training.cft_trainer import build
 from calibwrap.training.option_batches import Collator, encoded, option_logprobs, trained_readout
 from calibwrap.training.settings import CftSettings, RcftSettings
 from tests.adapters.hf_models import metaspace
@@ -168,15 +166,3 @@ def test_build_reads_the_settings(tmp_path):
     plain = build(CftSettings(**shared, lora={"rank": 3}), tiny(), byte_level(), arguments_)
     assert type(plain) is CFTTrainer
     assert plain.model.peft_config["default"].r == 3
-
-
-def test_models_in_pieces_are_refused():
-    """FSDP needs an accelerator; what the trainer looks at stands in for it."""
-    whole = SimpleNamespace(args=SimpleNamespace(deepspeed_plugin=None), is_fsdp_enabled=False)
-    _check_whole(whole)
-    sharded = SimpleNamespace(
-        args=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=3)), is_fsdp_enabled=False
-    )
-    for pieces in (SimpleNamespace(args=whole.args, is_fsdp_enabled=True), sharded):
-        with pytest.raises(CapabilityError, match="use DDP"):
-            _check_whole(pieces)
