@@ -14,8 +14,10 @@ from calibwrap.errors import FitError, InputError
 from calibwrap.metrics import ece
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats
-from calibwrap.training.head_loss import Loss, Target, head_loss, tempered
+from calibwrap.training.catto import Loss, Target
+from calibwrap.training.head_loss import head_loss, tempered
 from calibwrap.training.head_positions import Positions, Progress, record_positions
+from calibwrap.training.held_out import check_held_out
 from calibwrap.training.settings import HeadSettings
 
 __all__ = ["Positions", "record_positions", "train_catto_head", "train_head"]
@@ -99,19 +101,16 @@ def train_head(settings: HeadSettings, progress: Progress | None = None) -> Catt
     """Return the head that `settings` ask for, saved at `settings.output`; a stopped recording goes on.
 
     Raises:
-        InputError: a question is in both sets, or hidden states are asked for at level "option".
+        InputError: held-out questions that are trained on, without options or fewer than 2, or hidden states asked
+            for at level "option".
+        QuestionError: a question without an answer.
         CapabilityError: the backend does not give what is asked for.
     """
     from calibwrap.saving import save
     from calibwrap.wrap import wrap
 
     train, held_out = settings.train.load(), settings.held_out.load()
-    shared = {question.prompt for question in train} & {question.prompt for question in held_out}
-    if shared:
-        raise InputError(
-            f"{len(shared)} questions are in both sets, such as {min(shared)!r}: hold out questions that are not "
-            "trained on."
-        )
+    check_held_out(held_out, train)
     folder = settings.output.with_suffix(".positions")
     wants_states = settings.features == "hidden"
     options: dict[str, Any] = {"hidden": True} if wants_states and settings.model.startswith("hf:") else {}

@@ -10,15 +10,13 @@ keeps it honest.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from calibwrap.scores import Floats, logsumexp
+from calibwrap.training.catto import Loss, Target
 from calibwrap.training.head_positions import Positions
 
-Loss = Literal["l1", "l2", "bce"]
-Target = Literal["surrogate", "hard"]
 _LEAST = 1e-12  # keeps log(c) and log(1 - c) finite
 
 

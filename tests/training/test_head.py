@@ -243,7 +243,7 @@ def test_the_command_s_way_from_files_to_a_file(tmp_path):
     assert cw.load(tmp_path / "head.safetensors") == head
     assert head.report.provenance.runtime == "hf"
     assert json.loads((tmp_path / "head.positions" / "train" / "recording.json").read_text())["count"] == 18
-    with pytest.raises(InputError, match="questions are in both sets"):
+    with pytest.raises(InputError, match="18 questions are trained on and held out"):
         training.head.train_head(HeadSettings.model_validate({**asked, "held_out": asked["train"]}))
     with pytest.raises(ValidationError, match="widht"):
         HeadSettings.model_validate({**asked, "widht": 3})
