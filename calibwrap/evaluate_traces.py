@@ -44,6 +44,8 @@ class DecodedEvaluation(Evaluation):
 
     decoder: str = ""
     """Name of the decoder, such as "confidence@8"."""
+    threshold: float | None = None
+    """Posterior at which it draws no more traces; None where it is not adaptive."""
     drawing: Mapping[str, Any] = field(default_factory=dict)
     """How the traces were drawn, and the settings that the runtime says were in force."""
     traces: Sequence[Sequence[Completion]] = ()
@@ -75,7 +77,8 @@ class DecodedEvaluation(Evaluation):
 
     def metrics(self) -> dict[str, Any]:
         """Return what metrics.json holds: that of any evaluation, and the decoder with its cost."""
-        return {**super().metrics(), "decoder": {"name": self.decoder, **self.cost(), "drawing": dict(self.drawing)}}
+        told = {"name": self.decoder, "threshold": self.threshold, **self.cost(), "drawing": dict(self.drawing)}
+        return {**super().metrics(), "decoder": told}
 
     def predictions(self) -> list[dict[str, Any]]:
         """Return what predictions.jsonl holds: the answers of each series, and the candidates they were made of."""
@@ -273,6 +276,7 @@ def _result(read: _Read, held_out: Bools, calibrators: Mapping[str, Calibrator])
         read.lm.adapter.fingerprint(),
         usage=spent([read.lm.adapter]),
         decoder=decoder_name(read.decoder),
+        threshold=read.decoder.threshold if read.decoder.adaptive else None,
         drawing={**read.drawing.header(), "in_force": settings},
         traces=[answer.candidates for answer in read.raw],
         named=read.named,

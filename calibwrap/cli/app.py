@@ -227,6 +227,10 @@ def evaluate(
     temperature: DrawnTemperature = None,
     max_tokens: DrawnTokens = None,
     stop: DrawnStop = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Draw traces in rounds, until the posterior of an answer is --threshold.")
+    ] = False,
+    threshold: Annotated[float | None, typer.Option(help="Of --adaptive, above 0 up to 1; 0.95 by default.")] = None,
     judge: JudgeName = None,
     normaliser: NormaliserName = None,
     template: TemplateOrName = None,
@@ -245,7 +249,8 @@ def evaluate(
     from calibwrap.cli.free_text import Freely
     from calibwrap.cli.parts import Job
 
-    drawn = Freely(decoder, temperature, max_tokens, tuple(stop) if stop else None, judge, normaliser, seed)
+    stops = tuple(stop) if stop else None
+    drawn = Freely(decoder, temperature, max_tokens, stops, judge, normaliser, seed, adaptive, threshold)
     source = Source(data, split, limit, seed)
     fits = tuple(fit or ())
     plan = command.Plan(fits, fit_share, reference, readout, reference_readout, template, calibrator, strict)

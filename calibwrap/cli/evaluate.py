@@ -10,7 +10,7 @@ from typing import Any
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_figures, print_json, progress_bar, say, say_spent
 from calibwrap.cli.fit import Source
-from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
+from calibwrap.cli.free_text import Freely, are_free, check_adaptive, check_for_options, check_name
 from calibwrap.cli.masking import shown_command
 from calibwrap.cli.parts import Job, named_template, open_model, open_reference, read_readout, resumable
 from calibwrap.cli.report import decoder_sentence, halves_sentence, section_of, unread_caution, write_page
@@ -46,6 +46,7 @@ def run(job: Job, source: Source, plan: Plan, drawn: Freely) -> None:
     """Evaluate and print the table of figures; the questions decide whether the answers are options or free text."""
     if drawn.decoder is not None:
         check_name(drawn.decoder)  # a wrong name is told before questions are fetched and a model is loaded
+    check_adaptive(drawn)
     questions = source.questions()
     if are_free(questions):
         _run_free(job, source, questions, plan, drawn)
@@ -98,7 +99,7 @@ def _decode(
     stop = default_stops(template) if drawn.stop is None else drawn.stop
     asked: dict[str, Any] = {"max_tokens": drawn.max_tokens or TRACE_TOKENS, "stop": stop, "seed": seed}
     asked["temperature"] = 1.0 if drawn.temperature is None else drawn.temperature
-    decoder = find_decoder(drawn.decoder or "", **asked)
+    decoder = find_decoder(drawn.decoder or "", **asked, **drawn.stopping)
     return evaluate_decoder(
         lm,
         questions,

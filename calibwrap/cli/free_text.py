@@ -78,11 +78,23 @@ class Freely:
     judge: str | None = None
     normaliser: str | None = None
     seed: int = 0
+    adaptive: bool = False
+    threshold: float | None = None
 
     @property
     def judge_name(self) -> str:
         """Name of the judge."""
         return self.judge or "exact-match"
+
+    @property
+    def stopping(self) -> dict[str, Any]:
+        """Settings of a decoder of traces that say when it stops early; empty where it does not.
+
+        >>> Freely("confidence@8", adaptive=True, threshold=0.9).stopping
+        {'adaptive': True, 'threshold': 0.9}
+        """
+        told = {"adaptive": True, "threshold": self.threshold} if self.adaptive else {}
+        return {name: value for name, value in told.items() if value is not None}
 
     def check(self, data: str, template: Path | None) -> None:
         """Return nothing when all names are known, before a model is loaded.
@@ -193,6 +205,25 @@ def check_name(decoder: str) -> None:
         near = difflib.get_close_matches(decoder.partition("@")[0], FREE_DECODERS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(f"{error} For free text: {', '.join(FREE_DECODERS)}.{hint}") from error
+
+
+def check_adaptive(freely: Freely) -> None:
+    """Return nothing when an adaptive decoder, if one is asked for, has several traces of which it can do without some.
+
+    Raises:
+        InputError: no decoder of several traces, or a threshold without it or out of range.
+
+    >>> check_adaptive(Freely("confidence@8", adaptive=True, threshold=0.9))
+    """
+    if not freely.adaptive:
+        if freely.threshold is not None:
+            raise InputError("--threshold says when an adaptive decoder stops: add --adaptive.")
+        return
+    if freely.decoder is None or is_free_name(freely.decoder) or find_decoder(freely.decoder, **freely.stopping).k == 1:
+        raise InputError(
+            "--adaptive stops drawing traces that each name an option, so it needs a --decoder of several of them, "
+            f"such as confidence@8. Got {'none' if freely.decoder is None else freely.decoder}."
+        )
 
 
 def check_for_options(freely: Freely, data: str, fits: Sequence[str] = ()) -> None:

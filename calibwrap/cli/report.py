@@ -89,9 +89,11 @@ def decoder_sentence(decoder: Mapping[str, Any] | None) -> str:
         return ""
     if "judge" in decoder:
         return _free_sentence(decoder)
+    threshold, saved = decoder.get("threshold"), decoder.get("traces_saved")
+    without = "" if threshold is None else f"once the posterior was {threshold:g}, {saved} more were not needed; "
     return (
         f"{decoder['name']} read {decoder['traces']} traces of {decoder['tokens']} tokens, "
-        f"{decoder['tokens_per_question']:.0f} tokens a question; {decoder['unparsed']} traces "
+        f"{decoder['tokens_per_question']:.0f} tokens a question; {without}{decoder['unparsed']} traces "
         f"({decoder['unparsed_share']:.1%}) name no label and have no vote, and {decoder['unanswered']} questions have "
         "none that does: they count as wrong answers of confidence 0."
     )

@@ -50,6 +50,38 @@ def test_files_figures_and_report_are_those_of_the_decoder(run: Any, tmp_path: P
     assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == before
 
 
+def test_an_adaptive_decoder_says_what_it_did_without(run: Any) -> None:
+    words = (*WORDS, "--decoder", "majority@8")
+    plain = json.loads(run(*words, "--out", "e", "--json")[1])
+    code, out, err = run(*words, "--out", "e", "--resume", "--json", "--adaptive", "--threshold", "0.6")
+    assert code == 0, err
+    told = json.loads(out)["decoder"]
+    assert (plain["decoder"]["threshold"], plain["decoder"]["traces_saved"], told["threshold"]) == (None, 0, 0.6)
+    assert told["traces_saved"] == 640 - told["traces"] > 0
+    sure = json.loads(run(*words, "--out", "e", "--resume", "--json", "--adaptive")[1])["decoder"]  # 0.95
+    assert told["traces_saved"] > sure["traces_saved"] > 0
+    said = f"once the posterior was 0.95, {sure['traces_saved']} more were not needed"
+    assert said in Path("e/report.html").read_text()
+    assert run("report", "e")[0] == 0
+    assert said in Path("e/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--adaptive",), "Got none"),
+        (("--adaptive", "--decoder", "greedy"), "Got greedy"),
+        (("--adaptive", "--decoder", "confidence@1"), "Got confidence@1"),
+        (("--adaptive", "--decoder", "self-consistency@8"), "Got self-consistency@8"),
+        (("--threshold", "0.9", "--decoder", "confidence@8"), "add --adaptive"),
+        (("--adaptive", "--threshold", "1.5", "--decoder", "confidence@8"), "'threshold' must be a probability"),
+    ],
+)
+def test_what_cannot_stop_early_is_told_so(run: Any, words: tuple[str, ...], says: str) -> None:
+    code, _, err = run("evaluate", "toy:0", "--data", "qs.jsonl", "--out", "e", *words)
+    assert (code, says in err) == (1, True), err
+
+
 def test_report_reads_the_answers_back(run: Any, tmp_path: Path) -> None:
     run(*WORDS, "--decoder", "majority@2", "--out", "e", "--json")
     first = (tmp_path / "e" / "report.html").read_text()
