@@ -114,15 +114,23 @@ def judge(method: Method, model: Stored, reference: cw.OptionScores, counts: np.
             held.append(Held(rest, fitted[-1](model.scores.take(rest)), model.answers[rest]))
         except CalibwrapError as error:
             return Result(method.uses, failed=f"split {seed}: {error}")
-    draws = {name: np.mean([DRAWS[name](one, counts) for one in held], axis=0) for name in MEASURES}
+    values = {name: mean_of(name, held) for name in MEASURES}
+    draws = {
+        name: centred(np.mean([DRAWS[name](one, counts) for one in held], axis=0), values[name]) for name in MEASURES
+    }
     return Result(
         method.uses,
-        figures={name: (mean_of(name, held), *ends(draws[name])) for name in MEASURES},
+        figures={name: (value, *ends(draws[name])) for name, value in values.items()},
         keeps_choice=all(one.keeps_argmax for one in fitted),
         fit_seconds=float(np.median(seconds)),
         temperature=float(np.mean([getattr(one, "value", np.nan) for one in fitted])),
         ece_draws=draws["ece"],
     )
+
+
+def centred(draws: np.ndarray, value: float) -> np.ndarray:
+    """Return the resampled figures moved so that `value` is their mean; an ECE leans upwards on resamples."""
+    return draws - draws.mean() + value if np.isfinite(draws).all() else draws
 
 
 def mean_of(measure: str, held: Sequence[Held]) -> float:

@@ -4,9 +4,10 @@ Models are read through llama.cpp by summed option texts; the reference of the m
 (pre-trained), read per token. In each of five seeded splits half of the questions fit and the other half is measured.
 A cell is the mean over splits; its 95 % interval resamples questions, the same ones for every method, and takes each
 split's held-out part of them; fits stay as they are. A method that fails says why in its row. Confidences are those of
-the first choice. ECE has 10 bins of equal width; on resamples it leans upwards, which intervals of it show, and those
-of differences hardly. Intervals of the smooth ECE keep the kernel's width of the whole held-out half. Questions with
-another number of options than most of their set are left out: matrix scaling and Dirichlet need one number.
+the first choice. ECE has 10 bins of equal width and is biased upwards, on resamples once more: resampled figures are
+moved so that their mean is the figure itself, so an interval shows spread and no bias. Intervals of the smooth ECE keep
+the kernel's width of the whole held-out half. Questions with another number of options than most of their set are left
+out: matrix scaling and Dirichlet need one number.
 
 "uses" is what a fit is handed: labels, the reference's scores, the scores alone, or nothing. "choice stays" is what
 the fitted calibrators declare. A fit without labels has a bar: where the reference is itself calibrated (its own ECE

@@ -146,6 +146,15 @@ def test_an_endless_loss_stays_endless_where_it_was_drawn():
     assert judging.ends(draws)[1] == np.inf
 
 
+def test_an_interval_is_about_its_figure():
+    assert judging.centred(np.array([0.1, 0.3]), 0.1).tolist() == pytest.approx([0.0, 0.2])
+    assert judging.centred(np.array([0.1, np.inf]), 0.1).tolist() == [0.1, np.inf]
+    for name in ("temperature", "top-label:histogram"):
+        found = judged_by(name)
+        assert found.ece_draws.mean() == pytest.approx(found["ece"])
+        assert found.figures["ece"][1] < found["ece"] < found.figures["ece"][2]
+
+
 def test_every_fit_of_the_registry_is_a_row():
     assert {"identity", *FITS} < {one.name for one in judging.methods()}
 
