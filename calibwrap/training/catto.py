@@ -89,7 +89,8 @@ class TokenLoss:
     def __call__(self, p_target: Any, p_other: Any) -> Terms:
         """Return losses (n,) and their derivatives by `p_target` and by `p_other`, each (n,).
 
-        `p_other` is the probability of the best token that is not the target. No gradient is recorded through them.
+        `p_other` is the probability of the best token that is not the target. Derivatives are returned, so give
+        tensors that need no gradient of their own.
         """
         xp = namespace(p_target)
         right = p_target >= p_other

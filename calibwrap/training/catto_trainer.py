@@ -91,8 +91,8 @@ class CATTOMixin:
 
     The loss is that of TRL plus `catto_weight` times the sum of the calibration losses of the chosen and the rejected
     sequences, each a mean over its response tokens (TRL's end-of-text token included) and then over sequences. With
-    weight 0 nothing is changed at all. Logged: `preference_loss`, `catto_loss` (the sum), `catto/chosen`,
-    `catto/rejected` and `catto/confidence`.
+    weight 0 the loss is TRL's, and nothing more is logged. Else logged: `preference_loss`, `catto_loss` (the sum),
+    `catto/chosen`, `catto/rejected` and `catto/confidence`.
 
     Raises:
         InputError: `args` is no `CATTOConfig`.

@@ -41,7 +41,7 @@ class RCFTConfig(CFTConfig):
     """`CFTConfig` and the regulariser's settings.
 
     Raises:
-        InputError: a weight below 0, or nothing to train on.
+        InputError: a weight below 0, nothing to train on, or an unknown `rank_break`.
     """
 
     ece_weight: float = field(default=1.0, metadata={"help": "Lambda of L_ECE; 0 is the likelihood alone."})
@@ -77,7 +77,8 @@ class CFTTrainer(Trainer):  # type: ignore[misc]
         options: all else that Transformers' `Trainer` takes.
 
     Raises:
-        InputError: `args` is of another class, or an unfit readout.
+        InputError: `args` is of another class, an unfit readout, or no questions.
+        CapabilityError: several GPUs for one process.
         QuestionError: a question without an answer.
         PromptTooLong: a question that is longer than `args.max_length`.
         ModelError: while training, a loss that is NaN or infinite.

@@ -121,6 +121,7 @@ def record_positions(
         QuestionError: a question has no answer.
         InputError: hidden states of options, or a `top` below 2.
         JournalError: `folder` holds another recording.
+        SavedFileError: a piece in `folder` is broken.
     """
     check_questions(questions)
     answers_of(questions)

@@ -134,5 +134,5 @@ def _contents(settings: WeightSettings) -> str:
         lines.append("- `adapter/`: the LoRA adapter alone")
     if settings.lora is None or settings.merge:
         lines.append('- `weights/`: whole weights; `calibwrap.wrap("hf:FOLDER/weights")`, and vLLM alike')
-    lines.append("- `checkpoints/`: the last two checkpoints; of no use once the run is finished")
+    lines.append("- `checkpoints/`: what a stopped run goes on from; of no use once the run is finished")
     return "\n".join(lines)

@@ -110,7 +110,8 @@ def rcft_targets(probabilities: Any, bin_accuracy: Any, *, rank_break: RankBreak
         mask: (N, K) True where the option exists; all by default. There is no target elsewhere: 0.
 
     Raises:
-        InputError: shapes that do not fit, NaN, values outside [0, 1], or rows that do not sum to 1.
+        InputError: shapes that do not fit, NaN, values outside [0, 1], rows that do not sum to 1, or an unknown
+            `rank_break`.
 
     References:
         Xiao et al.: Restoring Calibration for Aligned Large Language Models (2025); the formula is its released code's,

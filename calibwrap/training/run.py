@@ -42,13 +42,14 @@ class Result:
     output: Path
     """The output folder; for a head, its file."""
     step: int
-    """Steps done."""
+    """Steps done; a head, which is trained at one go, is one."""
     steps: int
     """Steps in all."""
     before: "Figures" = field(default_factory=dict)
-    """Held-out figures before the first step, each a value and the ends of its 95 % interval; empty without."""
+    """Held-out figures before the first step, each a value and the ends of its 95 % interval; empty without, and while
+    the run is not finished."""
     after: "Figures" = field(default_factory=dict)
-    """The same of the weights that were saved; empty while the run is not finished."""
+    """The same of the weights that were saved."""
 
     @property
     def finished(self) -> bool:
@@ -72,15 +73,21 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
     Ctrl-C and SIGTERM end the run after its step with a checkpoint, and the result says that it is not finished. The
     same settings with `resume` go on there, to the weights of a run that was never stopped.
 
+    A head is one file. Its model is read once, in pieces that are kept beside it: stopped, it goes on with them.
+
     Args:
         settings: of any method.
-        resume: whether to go on with what an earlier run left in the output folder; without one, it begins anew.
-        progress: called with (steps done, steps in all); for a head, with positions read.
+        resume: whether to go on with what an earlier run left in the output folder; without one, it begins anew. A head
+            always goes on.
+        progress: called with (steps done, steps in all); for a head, with (questions read, questions in all), first of
+            those that are trained on, then of those that are held out.
 
     Raises:
         InputError: held-out questions that are trained on, or settings that do not fit together.
         QuestionError: a question without an answer.
         PromptTooLong: an example that is longer than `max_length`, by the name of its question.
+        CapabilityError: CATTO cannot read the model's output head, or a head's model does not give what is recorded.
+        FitError: a head's loss is no number.
         JournalError: the output folder holds another run, or one that is not to be resumed.
         ModelError: the model cannot be opened, or loss or gradient became NaN.
         MissingExtra: a package of the extra `train` is not installed.
