@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from calibwrap.provenance import FitReport, Provenance
+from calibwrap.provenance import Candidate, FitReport, Provenance
 from calibwrap.report.markup import Markup, join, own, table, tag
 from calibwrap.report.records import Section
 from calibwrap.report.words import counted, share, written
@@ -97,7 +97,23 @@ def _card(name: str, fit: FitReport, index: int) -> Markup:
     facts = [join([tag("dt", key), tag("dd", value)]) for key, value in lines if value is not None]
     heading = tag("h4", tag("span", class_=f"swatch s{index % 4}"), name)
     notes = [tag("p", note, class_="note") for note in fit.notes]
-    return tag("div", heading, tag("dl", *facts, class_="facts"), *notes, class_="card")
+    compared = [_compared(name, fit.candidates)] if fit.candidates else []
+    return tag("div", heading, tag("dl", *facts, class_="facts"), *compared, *notes, class_="card")
+
+
+def _compared(name: str, candidates: Sequence[Candidate]) -> Markup:
+    """Return the table of the methods that a fit chose from: log loss on held-out folds, in nats."""
+    rows = [
+        [
+            one.method,
+            "–" if one.log_loss is None else written("nll", one.log_loss),
+            "–" if one.difference is None else " to ".join(written("nll", end, signed=True) for end in one.difference),
+            "chosen" if one.chosen else one.note,
+        ]
+        for one in candidates
+    ]
+    head = ["Compared", "Log loss (nats)", "Minus the plain method's", "Outcome"]
+    return table(f"Methods compared for {name}, on held-out folds", head, rows)
 
 
 def _search(fit: FitReport) -> str:

@@ -10,7 +10,7 @@ import pytest
 from calibwrap import metrics
 from calibwrap.answer_scores import outcome_scores
 from calibwrap.base import Answer
-from calibwrap.provenance import FitReport, Provenance
+from calibwrap.provenance import Candidate, FitReport, Provenance
 from calibwrap.questions import Question
 from calibwrap.report import Section, Series, render_report, write_report
 from calibwrap.summary import difference, figures
@@ -128,7 +128,8 @@ def test_mistakes_are_ten_at_most_and_surest_first(usual):
 
 def test_hostile_texts_stay_texts():
     question = Question(HOSTILE, [HOSTILE, "right " + HOSTILE], 1, HOSTILE, context=HOSTILE)
-    fit = FitReport(HOSTILE, 1, 1, 0.0, 0.0, notes=(HOSTILE,), readout=HOSTILE)
+    compared = (Candidate(HOSTILE, 1, note=HOSTILE),)
+    fit = FitReport(HOSTILE, 1, 1, 0.0, 0.0, notes=(HOSTILE,), readout=HOSTILE, candidates=compared)
     section = Section(HOSTILE, [question] * 3, [Series(HOSTILE, scores([[0.0, -1.0]] * 3), fit)], note=HOSTILE)
     provenance = {HOSTILE: HOSTILE, "model": Provenance(model=HOSTILE), "fields": {HOSTILE: HOSTILE}}
     html = render_report(HOSTILE, [section], provenance=provenance, command=HOSTILE, notes=[HOSTILE])
@@ -239,6 +240,22 @@ def test_a_bound_that_was_hit_and_a_fit_that_did_not_converge_are_told():
     text = Page(page_of(Section("Bad", section.questions, series))).text()
     assert "stopped at the upper bound" in text
     assert "did NOT converge" in text
+
+
+def test_the_methods_that_a_fit_chose_from_are_told():
+    section = asked([0, 1], [[0.0, -1.0]] * 2)
+    compared = (
+        Candidate("temperature", 2, 1.25, (0.0, 0.0), chosen=True),
+        Candidate("vector", 20, 1.2, (-0.1, 0.02)),
+        Candidate("matrix", 200, note="needs 200 rows"),
+    )
+    series = [Series("auto", section.series[0].scores, FitReport("temperature", 2, 2, 1.5, 1.2, candidates=compared))]
+    html = page_of(Section("Chosen", section.questions, series))
+    text = Page(html).text()
+    assert "Methods compared for auto" in html
+    for row in ("temperature 1.250", "chosen", "vector 1.200 −0.100 to +0.020", "matrix – – needs 200 rows"):
+        assert row in text
+    assert "Methods compared" not in page_of(section)
 
 
 def test_ten_thousand_questions_are_quick_and_small(tmp_path):
