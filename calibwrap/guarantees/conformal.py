@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.guarantees.nonconformity import SetMethod, check_method, nonconformity
-from calibwrap.scores import Bools, Floats, OptionScores
+from calibwrap.metrics._checks import checked_answers, checked_count
+from calibwrap.scores import Bools, Ints, OptionScores
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ConformalSets:
         check_method(self.method, self.penalty, self.free_ranks)
         check_open_share("coverage", self.coverage)
         check_threshold(self.threshold)
-        check_rows(self.rows)
+        object.__setattr__(self, "rows", checked_count("rows", self.rows))
 
     def __call__(self, scores: OptionScores) -> Bools:
         """Return which options of N questions are in their set, (N, K); the first choice always is.
@@ -146,7 +147,7 @@ def conformal_quantile(values: ArrayLike, coverage: float) -> float:
     return math.inf if rank > len(array) else float(np.sort(array)[rank - 1])
 
 
-def right_options(scores: OptionScores, answers: ArrayLike) -> Floats:
+def right_options(scores: OptionScores, answers: ArrayLike) -> Ints:
     """Return `answers` as indices (N,) of options that exist.
 
     Raises:
@@ -155,12 +156,8 @@ def right_options(scores: OptionScores, answers: ArrayLike) -> Floats:
     >>> right_options(OptionScores(np.log([[0.8, 0.2]]), readout="label"), [1]).tolist()
     [1]
     """
-    array = np.asarray(answers)
     n, k = scores.mask.shape
-    if array.shape != (n,) or array.dtype.kind not in "iu" or ((array < 0) | (array >= k)).any():
-        raise InputError(
-            f"'answers' must be {n} whole numbers from 0 to {k - 1}. Got {array.dtype} of shape {array.shape}."
-        )
+    array = checked_answers(answers, (n, k))
     exists = scores.mask[np.arange(n), array]
     if not exists.all():
         row = int(np.argmin(exists))
@@ -188,13 +185,3 @@ def check_threshold(value: float | None) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"'threshold' must be a finite number or None. Got {value!r}.")
-
-
-def check_rows(value: int) -> None:
-    """Return nothing when `value` is a whole number of at least 1.
-
-    Raises:
-        InputError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"'rows' must be a whole number of at least 1. Got {value!r}.")

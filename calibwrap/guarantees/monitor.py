@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from calibwrap.errors import InputError
 from calibwrap.guarantees._betting import Stake
-from calibwrap.metrics._checks import as_array, checked_pair, within_unit
+from calibwrap.metrics._checks import as_array, checked_count, checked_pair, within_unit
 from calibwrap.scores import Floats
 
 LAMBDAS = (0.1, 0.25, 0.5, 1.0)
@@ -135,8 +135,7 @@ class DriftMonitor(_Monitor):
         is_sound = array.ndim == 1 and len(array) > 0 and ((array >= 0.0) & (array <= 1.0)).all()
         if not is_sound or (np.diff(array) < 0.0).any():
             raise InputError("'seen' must be at least one confidence in [0, 1], sorted from low to high.")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"'seed' must be a whole number of at least 0. Got {self.seed!r}.")
+        object.__setattr__(self, "seed", checked_count("seed", self.seed, least=0))
 
     @classmethod
     def from_calibration(cls, confidence: ArrayLike, seed: int = 0) -> Self:

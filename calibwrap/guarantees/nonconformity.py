@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from calibwrap.errors import InputError
+from calibwrap.metrics._checks import checked_choice, checked_count
 from calibwrap.scores import Floats, Ints, OptionScores
 
 SetMethod = Literal["lac", "aps", "raps"]
@@ -63,12 +64,10 @@ def check_method(method: str, penalty: float, free_ranks: int) -> None:
     Raises:
         InputError: they are not.
     """
-    if method not in get_args(SetMethod):
-        raise InputError(f"'method' must be one of {', '.join(map(repr, get_args(SetMethod)))}. Got {method!r}.")
+    checked_choice("method", method, get_args(SetMethod))
     if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0.0 <= penalty < np.inf:
         raise InputError(f"'penalty' must be a finite number of at least 0. Got {penalty!r}.")
-    if isinstance(free_ranks, bool) or not isinstance(free_ranks, int | np.integer) or free_ranks < 0:
-        raise InputError(f"'free_ranks' must be a whole number of at least 0. Got {free_ranks!r}.")
+    checked_count("free_ranks", free_ranks, least=0)
 
 
 def _ahead(rivals: Floats, own: Floats, mass: Floats) -> tuple[Floats, Ints]:

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from calibwrap.base import Answer
 from calibwrap.errors import CalibrationWarning, FitError, InputError
-from calibwrap.guarantees.conformal import check_open_share, check_rows, check_threshold
-from calibwrap.metrics._checks import checked_pair
+from calibwrap.guarantees.conformal import check_open_share, check_threshold
+from calibwrap.metrics._checks import checked_count, checked_pair
 from calibwrap.scores import Bools, Floats, Ints
 
 MAX_THRESHOLDS = 200
@@ -77,7 +77,7 @@ class Guard:
         check_open_share("risk", self.risk)
         check_open_share("delta", self.delta)
         check_threshold(self.threshold)
-        check_rows(self.rows)
+        object.__setattr__(self, "rows", checked_count("rows", self.rows))
         counts = (self.errors, self.answered, self.tested, self.rows)
         if any(isinstance(count, bool) or not isinstance(count, int) for count in counts) or not (
             0 <= self.errors <= self.answered <= self.tested <= self.rows

@@ -171,3 +171,12 @@ def test_values_that_are_no_numbers_are_refused() -> None:
     for values in ([], [float("nan")], [[0.5]]):
         with pytest.raises(InputError, match="'values'"):
             conformal_quantile(values, 0.9)
+
+
+def test_the_row_of_a_wrong_answer_and_numpys_whole_numbers() -> None:
+    with pytest.raises(InputError, match=r"from 0 to 1\. Got 2 in row 1"):
+        fit_sets(np.log([[0.8, 0.2]] * 3), [0, 2, 0])
+    sets = ConformalSets("lac", 0.8, 0.5, np.int64(9))  # type: ignore[arg-type]
+    assert type(sets.rows) is int
+    with pytest.raises(InputError, match="'rows' must be a whole number of at least 1"):
+        ConformalSets("lac", 0.8, 0.5, 0)
