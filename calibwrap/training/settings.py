@@ -48,7 +48,7 @@ class TrainSettings(_Strict):
     """What every method that trains weights is told."""
 
     model: str
-    """A folder or hub id of Transformers weights, a GGUF file, or the name of a packaged model."""
+    """A folder or hub id of Transformers weights, a folder of a LoRA adapter, a GGUF file, or a packaged model."""
     output: Path
     """Folder of checkpoints, weights, model card and log."""
     train: QuestionSet
@@ -56,7 +56,8 @@ class TrainSettings(_Strict):
     seed: int = Field(default=0, ge=0)
     max_steps: int = Field(default=60, ge=1)
     batch_size: int = Field(default=6, ge=1)
-    """Examples a step and process: pairs for CATTO, questions for the others."""
+    """Examples at a time and process, pairs for CATTO, questions for the others; a step has `gradient_accumulation`
+    times as many."""
     gradient_accumulation: int = Field(default=1, ge=1)
     learning_rate: Positive = 2e-4
     max_length: int = Field(default=512, ge=8)
