@@ -20,6 +20,7 @@ from calibwrap.errors import InputError, ModelError
 from calibwrap.freetext.judging import Judge
 from calibwrap.questions import FreeQuestion, Question
 from calibwrap.readouts.verbalized import LEVELS, said_level
+from calibwrap.training.doubt_anchor import answer_divergence, answer_span, predicting
 from calibwrap.training.doubt_answers import (
     Drawing,
     Row,
@@ -29,6 +30,7 @@ from calibwrap.training.doubt_answers import (
     judged,
     question_rows,
 )
+from calibwrap.training.doubt_forward import last_logits
 from calibwrap.training.doubt_levels import LevelTokens, expected_reward, level_entropy
 from calibwrap.training.doubt_measures import read_stated, stated_measures
 from calibwrap.training.lora import lora_config, without_peft
@@ -86,6 +88,8 @@ class ExactDoubtConfig(_DoubtArguments, TrainingArguments):  # type: ignore[misc
 
     entropy_weight: float = 0.02
     """Reward of one nat of entropy: without it the first good level takes all the probability, and learning ends."""
+    answer_kl_weight: float = 0.0
+    """Weight of the answer tokens' KL divergence from the first model, which is the model without its adapter."""
     remove_unused_columns: bool | None = False
 
 
@@ -110,7 +114,13 @@ class _DoubtMixin:
         answers = drawn_answers(self._reader(), rows, drawing, lambda: float(torch.rand(())))
         verdicts = judged(rows, answers, self.judge)
         return [
-            {"prompt": confidence_prompt(row, answer), "correct": right, "question": row["question"]}
+            {
+                "prompt": confidence_prompt(row, answer),
+                "correct": right,
+                "question": row["question"],
+                "asked": row["prompt"],
+                "answer": answer,
+            }
             for row, answer, right in zip(rows, answers, verdicts, strict=True)
         ]
 
@@ -204,7 +214,8 @@ class ExactDoubtTrainer(_DoubtMixin, Trainer):  # type: ignore[misc]
     """Rewarding Doubt without drawing confidences: the loss is minus the expected reward over all eleven levels.
 
     The gradient is what RLOO and GRPO estimate from draws, for one forward pass and no generation. What is no level
-    counts as malformed with the probability that it has. `entropy_weight` times the entropy is added to the reward.
+    counts as malformed with the probability that it has. `entropy_weight` times the entropy is added to the reward, and
+    `answer_kl_weight` times the divergence of the answer's tokens from the first model to the loss, which needs LoRA.
     """
 
     def __init__(
@@ -232,39 +243,49 @@ class ExactDoubtTrainer(_DoubtMixin, Trainer):  # type: ignore[misc]
         )
 
     def compute_loss(self, model: Any, inputs: Sequence[Row], *_: Any, **__: Any) -> Any:
-        """Return minus the mean expected reward of confidences in fresh answers to these questions."""
+        """Return minus the mean expected reward of confidences in fresh answers, and the weighted anchor of these."""
         answered = self._answered(inputs)
         correct = torch.tensor([row["correct"] for row in answered], device=self._table.device)
-        levels = self.level_probabilities(model, [row["prompt"] for row in answered])
+        rows, place = self._tokens([row["prompt"] for row in answered])
+        predicts = torch.zeros((len(rows), len(place.chain)), dtype=torch.bool)
+        if self.args.answer_kl_weight:
+            spans = [answer_span(self._reader(), row, own) for row, own in zip(answered, rows, strict=True)]
+            predicts = predicting([len(own) for own in rows], spans, at_least=len(place.chain))
+        first = self._first_logits(rows, predicts.shape[1]) if self.args.answer_kl_weight else None
+        logits = self._logits(model, rows, predicts.shape[1])
+        levels = place.probabilities(logits[:, -len(place.chain) :])
         reward = expected_reward(levels, self._table.to(levels), correct.to(levels.device))
         self._note(levels.detach(), reward.detach(), correct)
-        return -(reward + self.args.entropy_weight * level_entropy(levels)).mean()
+        loss = -(reward + self.args.entropy_weight * level_entropy(levels)).mean()
+        if first is None:
+            return loss
+        divergence = answer_divergence(first, logits, predicts.to(logits.device))
+        self._noted["answers/kl"].append(float(divergence.detach()))
+        return loss + self.args.answer_kl_weight * divergence
 
     def level_probabilities(self, model: Any, prompts: Sequence[str]) -> torch.Tensor:
-        """Return (B, 11) differentiable probabilities of stating each level after each prompt.
+        """Return (B, 11) differentiable probabilities of stating each level after each prompt."""
+        rows, place = self._tokens(prompts)
+        return place.probabilities(self._logits(model, rows, len(place.chain)))
 
-        Logits are computed at the last few positions only, which predict the confidence.
-        """
+    def _tokens(self, prompts: Sequence[str]) -> tuple[list[list[int]], LevelTokens]:
+        """Return the tokens of each prompt with all but the last of the level 10, and where the levels are read."""
         reader = self._reader()
         split = [[reader.tokenize(prompt, f" {level}") for level in LEVELS] for prompt in prompts]
         places = {LevelTokens.of([tail for _, tail in own]) for own in split}
         if len(places) != 1:
             raise InputError("The levels' tokens depend on the answer with this tokenizer: use algorithm 'rloo'.")
         place = places.pop()
-        rows = [[*own[-1][0], *place.chain[:-1]] for own in split]
-        width = max(map(len, rows))
-        padding = [[self.processing_class.pad_token_id or 0] * (width - len(row)) for row in rows]
-        ids = torch.tensor([[*pad, *row] for pad, row in zip(padding, rows, strict=True)])
-        mask = torch.tensor([[0] * len(pad) + [1] * len(row) for pad, row in zip(padding, rows, strict=True)])
-        device = self.args.device
-        logits = model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).to(device),
-            logits_to_keep=len(place.chain),
-            use_cache=False,
-        ).logits  # (B, C, V)
-        return place.probabilities(logits)
+        return [[*own[-1][0], *place.chain[:-1]] for own in split], place
+
+    def _first_logits(self, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        """Return (B, keep, V) logits of the model without its adapter; they have no gradient."""
+        model = self.accelerator.unwrap_model(self.model)
+        with torch.no_grad(), model.disable_adapter():
+            return self._logits(model, rows, keep)
+
+    def _logits(self, model: Any, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        return last_logits(model, rows, keep, share=not self.args.gradient_checkpointing)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the means of what was noted since the last time."""
@@ -315,6 +336,11 @@ def build(
             "'kl_weight' needs algorithm 'rloo' or 'grpo', and 'lora', whose adapter can be switched off to give the "
             f"first model. Got {settings.algorithm!r} and lora={settings.lora!r}: set kl_weight to 0."
         )
+    if settings.answer_kl_weight and (settings.algorithm != "exact" or settings.lora is None):
+        raise InputError(
+            "'answer_kl_weight' needs algorithm 'exact', and 'lora', whose adapter can be switched off to give the "
+            f"first model. Got {settings.algorithm!r} and lora={settings.lora!r}: set answer_kl_weight to 0."
+        )
     rows, held = (_rows(settings, settings.train.load()), _rows(settings, held_out or ()))
     reader = Transformers(model, tokenizer)
     check_lengths(reader, [*rows, *held], settings.answer_tokens, settings.max_length)
@@ -348,7 +374,8 @@ def _arguments(settings: RewardingDoubtSettings, given: Mapping[str, Any], evalu
     for name in ("reward", "preset", "answer_temperature", "answer_tokens"):
         found[name] = getattr(settings, name)
     if settings.algorithm == "exact":
-        found["entropy_weight"] = settings.entropy_weight
+        found |= {"entropy_weight": settings.entropy_weight, "answer_kl_weight": settings.answer_kl_weight}
+        found["bf16"] = settings.bf16
     else:
         found |= {"num_generations": settings.draws, "beta": settings.kl_weight}
         found["per_device_train_batch_size"] = settings.batch_size * settings.draws

@@ -132,6 +132,10 @@ class RewardingDoubtSettings(TrainSettings):
     """Reward of one nat of the confidence's entropy, for "exact"; without it the first good level takes everything."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence from the first model, for "grpo" and "rloo"; the official code begins at 0.05."""
+    answer_kl_weight: float = Field(default=0.0, ge=0)
+    """Weight of the answer tokens' KL divergence from the first model, for "exact": it holds the answers in place."""
+    bf16: bool = False
+    """Train in bfloat16 by autocast; weights, and what is read to evaluate, stay float32."""
     judge: Literal["options", "aliases"] = "options"
 
 

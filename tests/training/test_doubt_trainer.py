@@ -12,7 +12,9 @@ from calibwrap.adapters.hf import Transformers
 from calibwrap.data import save_questions
 from calibwrap.errors import CapabilityError, InputError, ModelError, PromptTooLong
 from calibwrap.readouts.verbalized import read_levels
+from calibwrap.training.doubt_anchor import answer_divergence, answer_span, predicting
 from calibwrap.training.doubt_answers import confidence_prompt, question_rows
+from calibwrap.training.doubt_forward import last_logits, shared_length
 from calibwrap.training.doubt_levels import LevelTokens, expected_reward, level_entropy
 from calibwrap.training.doubt_trainer import RewardingDoubtTrainer, build
 from calibwrap.training.rewards import reward_table
@@ -113,20 +115,46 @@ def test_the_entropy_is_largest_for_even_odds_and_its_gradient_is_finite_at_cert
     assert float(level_entropy(torch.full((1, 11), 1 / 12))) == pytest.approx(np.log(12), rel=1e-5)
 
 
-def hidden_gradients(trainer, batch):
+def test_rows_that_begin_alike_share_their_beginning_with_its_gradient():
+    rows = [[7, 8, 9, *[5 + index] * (2 + index), 30, 31] for index in range(3)]
+    assert shared_length(rows) == 3
+    found = []
+    for share in (True, False):
+        model = tiny().eval()
+        logits = last_logits(model, rows, 3, share=share)
+        (logits.log_softmax(dim=-1)[:, :, 11].sum()).backward()
+        found.append((logits.detach(), [weight.grad for weight in model.parameters()]))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-5)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [[[3, 4, 5]], [[3, 4, 5]] * 2, [[3, 4], [3, 4, 5]]])
+def test_what_is_read_is_never_part_of_the_shared_beginning(rows):
+    model = tiny().eval()
+    found = last_logits(model, rows, 2)
+    for own, row in zip(found, rows, strict=True):
+        alone = model(torch.tensor([row])).logits[0, -2:]
+        torch.testing.assert_close(own, alone, rtol=1e-4, atol=1e-5)
+
+
+def hidden_gradients(trainer, batch, causal=None):
     """Return the gradient norm (B, T) of the loss by the hidden state that each position's logits are made of."""
     kept = []
 
     def keep(_module, _inputs, output):
+        if not output.last_hidden_state.requires_grad:
+            return  # the first model
         output.last_hidden_state.retain_grad()
         kept.append(output.last_hidden_state)
 
     trainer.model.train()
-    handle = trainer.model.model.register_forward_hook(keep)
+    handle = (causal or trainer.model).model.register_forward_hook(keep)
     try:
         trainer.compute_loss(trainer.model, batch).backward()
     finally:
         handle.remove()
+    assert all(shared.grad is None for shared in kept[:-1]), "no logits of what all rows begin with are read"
     return kept[-1].grad.norm(dim=-1)
 
 
@@ -136,6 +164,75 @@ def test_exact_only_confidence_tokens_have_a_gradient(make):
     norms = hidden_gradients(trainer, ROWS[:3])
     assert (norms[:, :-3] == 0.0).all(), "no logits of question, answer or padding are read"
     assert (norms[:, -3:] > 0.0).all(), "the space, the digit, and what may follow a 1"
+
+
+def test_the_anchor_adds_a_gradient_at_the_answer_alone(make):
+    trainer = make(lora={"rank": 2, "alpha": 4}, answer_kl_weight=1.0)
+    for name, weight in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    answered = trainer._answered(ROWS[:3])
+    trainer._answered = lambda rows: answered
+    norms = hidden_gradients(trainer, ROWS[:3], trainer.model.get_base_model())
+    for own, row in zip(norms, answered, strict=True):
+        answer, after = (
+            len(byte_level()(text, add_special_tokens=False)["input_ids"])
+            for text in (f" {row['answer']}", ", Confidence: 1")
+        )
+        assert (own[: -after - answer - 1] == 0.0).all(), "no logits of the question or of padding"
+        assert (own[-after - answer - 1 : -after - 1] > 0.0).all(), "what predicts the answer's tokens"
+        assert (own[-after - 1 : -3] == 0.0).all(), "no logits of the words between"
+        assert (own[-3:] > 0.0).all(), "the confidence"
+
+
+def test_the_anchor_holds_the_answers(make):
+    moved = {}
+    for weight in (0.0, 10.0):
+        torch.manual_seed(0)
+        trainer = make(tiny(), lora={"rank": 2, "alpha": 4}, answer_kl_weight=weight, steps=8)
+        trainer.train()
+        noted = [logged["answers/kl"] for logged in trainer.state.log_history if "answers/kl" in logged]
+        assert len(noted) == (8 if weight else 0)
+        if weight:
+            assert noted[0] == pytest.approx(0.0, abs=1e-6), "an adapter begins at nothing"
+        answered = trainer._answered(ROWS)
+        rows, _ = trainer._tokens([row["prompt"] for row in answered])
+        spans = [answer_span(trainer._reader(), row, own) for row, own in zip(answered, rows, strict=True)]
+        predicts = predicting([len(own) for own in rows], spans, at_least=3)
+        with torch.no_grad():
+            now = trainer._logits(trainer.model, rows, predicts.shape[1])
+            first = trainer._first_logits(rows, predicts.shape[1])
+            moved[weight] = float(answer_divergence(first, now, predicts))
+    assert 0.0 < moved[10.0] < moved[0.0] / 2
+
+
+def test_the_divergence_is_that_of_whole_answers():
+    """Two tokens drawn of two, the second after the first: the chain rule, by enumeration of the first token."""
+    first, now = torch.tensor([0.9, 0.1]), torch.tensor([0.6, 0.4])
+    after = torch.tensor([[0.2, 0.8], [0.7, 0.3]]), torch.tensor([[0.5, 0.5], [0.4, 0.6]])
+    paths = [
+        torch.stack([torch.stack([a, b[token]]) for a, b in ((first, after[0]), (now, after[1]))]) for token in (0, 1)
+    ]
+    whole = sum(
+        float(
+            first[one] * after[0][one, two] * torch.log(first[one] * after[0][one, two] / now[one] / after[1][one, two])
+        )
+        for one in (0, 1)
+        for two in (0, 1)
+    )
+    predicts = torch.ones((1, 2), dtype=torch.bool)
+    drawn = [float(answer_divergence(path[:1].log(), path[1:].log(), predicts)) for path in paths]
+    assert float(first @ torch.tensor(drawn)) == pytest.approx(whole, rel=1e-5)
+
+
+def test_an_answer_that_runs_into_the_next_words_keeps_its_own_tokens():
+    reader = Transformers(tiny(), byte_level())
+    row = {"asked": "Q: 1?\nAnswer:", "answer": "one", "prompt": "Q: 1?\nAnswer: one, Confidence:"}
+    tokens = reader.tokenize(row["prompt"], " 7")[0]
+    start, end = answer_span(reader, row, tokens)
+    assert byte_level().decode(tokens[start:end]) == " one"
+    assert answer_span(reader, row, [*tokens[: end - 1], 0, *tokens[end:]]) == (start, end - 1)
+    assert answer_span(reader, row, [0] * len(tokens)) == (start, start)
 
 
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
@@ -230,6 +327,8 @@ def test_what_cannot_be_trained_is_said_before_it_begins(make):
         make(judge="aliases")
     with pytest.raises(InputError, match="set kl_weight to 0"):
         make(kl_weight=0.05)
+    with pytest.raises(InputError, match="set answer_kl_weight to 0"):
+        make(answer_kl_weight=0.5)
 
 
 def test_the_public_name_is_the_trainer():
