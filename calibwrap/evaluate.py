@@ -252,7 +252,7 @@ def evaluate(
     if any(one.needs_answers for one in fits):
         answers_of(questions)
     saving.check_provenance(lm.calibrator, lm.adapter.fingerprint(), chosen.label)
-    held_out = held_out_rows(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
+    held_out = held_out_rows(len(questions), fit, fit_share, seed)
     folder = None if out is None else output_folder(out)
     asked = [(lm, chosen, "journal.jsonl")]
     if reference is not None:
@@ -334,8 +334,17 @@ def _shifted(progress: Progress, start: int, total: int) -> Progress:
     return lambda done, _: progress(start + done, total)
 
 
-def held_out_rows(n: int, share: float, seed: int) -> Bools:
-    """Return (n,) True for the held-out rows; both parts have at least one."""
+def held_out_rows(n: int, fits: Sequence[str], share: float, seed: int) -> Bools:
+    """Return (n,) True for the held-out rows: all without fits, else both parts have at least one.
+
+    Raises:
+        InputError: with fits, a share outside (0, 1) or fewer than two rows.
+
+    >>> [int(held_out_rows(n, fits, 0.5, seed=0).sum()) for n, fits in ((4, ["platt"]), (1, []))]
+    [2, 1]
+    """
+    if not fits:
+        return np.ones(n, dtype=np.bool_)
     if not 0.0 < share < 1.0 or n < 2:
         raise InputError(f"A fit needs at least 2 questions and a share between 0 and 1. Got {n} and {share}.")
     fitting = min(max(1, round(n * share)), n - 1)

@@ -146,7 +146,7 @@ def evaluate_free(
     if fit:
         references_of(questions)
     _check_calibrator(lm, chosen, asked, strict)
-    held_out = held_out_rows(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
+    held_out = held_out_rows(len(questions), fit, fit_share, seed)
     folder = None if out is None else output_folder(out)
     journal = None if folder is None else folder / ANSWERS
     drawn = collect_answers(lm, questions, chosen, asked, journal, resume=resume, progress=progress)

@@ -139,7 +139,7 @@ def evaluate_decoder(
     drawing = drawing_of(decoder, template or default_template(lm.adapter.provides))
     warn_of_template(drawing.template, drawing.marker)
     _check_calibrator(lm, decoder, drawing, strict)
-    held_out = held_out_rows(len(questions), fit_share, seed) if fit else np.ones(len(questions), dtype=np.bool_)
+    held_out = held_out_rows(len(questions), fit, fit_share, seed)
     folder = None if out is None else output_folder(out)
     journal = None if folder is None else folder / TRACES
     traces = draw_traces(lm, questions, drawing, decoder, journal, resume=resume, progress=progress)
