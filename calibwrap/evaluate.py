@@ -20,7 +20,7 @@ from calibwrap.base import Adapter, Calibrator, Readout
 from calibwrap.calibrators import Temperature, fit_named, groupless_fit
 from calibwrap.errors import InputError, JournalError, PromptTooLong, QuestionError
 from calibwrap.files import replacing
-from calibwrap.halves import over_halves
+from calibwrap.halves import held_out_rows, over_halves
 from calibwrap.journal import Journal
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Question, answers_of, check_questions
@@ -332,25 +332,6 @@ def spent(adapters: Sequence[Adapter]) -> dict[str, int]:
 def _shifted(progress: Progress, start: int, total: int) -> Progress:
     """Return a progress of one model as progress of all."""
     return lambda done, _: progress(start + done, total)
-
-
-def held_out_rows(n: int, fits: Sequence[str], share: float, seed: int) -> Bools:
-    """Return (n,) True for the held-out rows: all without fits, else both parts have at least one.
-
-    Raises:
-        InputError: with fits, a share outside (0, 1) or fewer than two rows.
-
-    >>> [int(held_out_rows(n, fits, 0.5, seed=0).sum()) for n, fits in ((4, ["platt"]), (1, []))]
-    [2, 1]
-    """
-    if not fits:
-        return np.ones(n, dtype=np.bool_)
-    if not 0.0 < share < 1.0 or n < 2:
-        raise InputError(f"A fit needs at least 2 questions and a share between 0 and 1. Got {n} and {share}.")
-    fitting = min(max(1, round(n * share)), n - 1)
-    held_out = np.ones(n, dtype=np.bool_)
-    held_out[np.random.default_rng(seed).permutation(n)[:fitting]] = False
-    return held_out
 
 
 def question_keys(questions: Sequence[Question | FreeQuestion]) -> list[str]:

@@ -18,11 +18,12 @@ from calibwrap.decoders.free_text import FreeTextDecoder
 from calibwrap.decoders.reading import signed
 from calibwrap.decoders.settings import check_type
 from calibwrap.errors import CapabilityError, InputError
-from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, question_keys, spent, write
+from calibwrap.evaluate import RAW, Evaluation, output_folder, own_series, question_keys, spent, write
 from calibwrap.evaluate_free_answers import collect_answers
 from calibwrap.freetext.fitting import free_prompts
 from calibwrap.freetext.judging import JUDGES, Judge, exact_match, f1_above_half, graded, references_of
 from calibwrap.freetext.normalise import Normaliser, trivia_qa
+from calibwrap.halves import held_out_rows
 from calibwrap.questions import FreeQuestion, Question, Template
 from calibwrap.wrap import CalibratedLM, Progress
 

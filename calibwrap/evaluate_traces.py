@@ -17,7 +17,8 @@ from calibwrap.decoders.answer_fits import fit_decoded
 from calibwrap.decoders.answering import check_decoder, check_template
 from calibwrap.decoders.named import decoder_name
 from calibwrap.errors import CapabilityError, FitError, InputError, QuestionError
-from calibwrap.evaluate import RAW, Evaluation, held_out_rows, output_folder, own_series, question_keys, spent, write
+from calibwrap.evaluate import RAW, Evaluation, output_folder, own_series, question_keys, spent, write
+from calibwrap.halves import held_out_rows
 from calibwrap.questions import Question, Template, answers_of, check_questions
 from calibwrap.scores import Bools, Floats, OptionScores, join
 from calibwrap.stored_traces import (

@@ -1,4 +1,4 @@
-"""The same fits over many random halves: how a method does on average, when one split into two could be luck."""
+"""Random splits into a part that fits and one that is held out, and what fits do on average over many of them."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,13 +8,32 @@ from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
 from calibwrap.calibrators import Identity, groupless_fit
-from calibwrap.errors import CalibrationWarning, FitError
+from calibwrap.errors import CalibrationWarning, FitError, InputError
 from calibwrap.metrics import ece
-from calibwrap.scores import Ints, OptionScores
+from calibwrap.scores import Bools, Ints, OptionScores
 from calibwrap.summary import BINS, Figure
 
 HALVES = 50
 """Random halves that a figure is averaged over."""
+
+
+def held_out_rows(n: int, fits: Sequence[str], share: float, seed: int) -> Bools:
+    """Return (n,) True for the held-out rows: all without fits, else both parts have at least one.
+
+    Raises:
+        InputError: with fits, a share outside (0, 1) or fewer than two rows.
+
+    >>> [int(held_out_rows(n, fits, 0.5, seed=0).sum()) for n, fits in ((4, ["platt"]), (1, []))]
+    [2, 1]
+    """
+    if not fits:
+        return np.ones(n, dtype=np.bool_)
+    if not 0.0 < share < 1.0 or n < 2:
+        raise InputError(f"A fit needs at least 2 questions and a share between 0 and 1. Got {n} and {share}.")
+    fitting = min(max(1, round(n * share)), n - 1)
+    held_out = np.ones(n, dtype=np.bool_)
+    held_out[np.random.default_rng(seed).permutation(n)[:fitting]] = False
+    return held_out
 
 
 def over_halves(
