@@ -5,67 +5,15 @@
 [[-0.313, -1.313]]
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calibwrap import errors
 from calibwrap.answer_stream import AnswerStream
-from calibwrap.answers_without_labels import fit_answers_without_labels
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
-from calibwrap.calibrators import (
-    Beta,
-    CattoHead,
-    ClassWise,
-    GroupTemperature,
-    HistogramBinning,
-    Identity,
-    Isotonic,
-    MatrixScaling,
-    Platt,
-    Probe,
-    Temperature,
-    TopLabel,
-    VectorScaling,
-    VennAbers,
-    chain,
-    fit_auto,
-    fit_auto_confidence,
-    fit_batch,
-    fit_beta,
-    fit_class_wise,
-    fit_daca,
-    fit_dirichlet,
-    fit_group_temperature,
-    fit_histogram_binning,
-    fit_isotonic,
-    fit_matched_mean,
-    fit_matrix_scaling,
-    fit_naive_kl,
-    fit_platt,
-    fit_probe,
-    fit_temperature,
-    fit_top_label,
-    fit_vector_scaling,
-    fit_venn_abers,
-    fit_without_labels,
-)
 from calibwrap.capabilities import Needs, Provides
-from calibwrap.decoders import (
-    BestOfN,
-    ConfidenceAtK,
-    ConfidenceWeightedVote,
-    FreeText,
-    Greedy,
-    MajorityVote,
-    MeanPosterior,
-    PTrue,
-    SelfConsistency,
-    SemanticEntropy,
-    Stated,
-)
+from calibwrap.on_demand import door
 from calibwrap.provenance import FitReport, Provenance
 from calibwrap.questions import Chat, FreeQuestion, Question, Template
-from calibwrap.readouts import Contextual, Continuation, Decision, Label, Permuted
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores
 from calibwrap.streaming import StreamedToken
@@ -74,8 +22,59 @@ from calibwrap.wrap import CalibratedLM, wrap
 
 if TYPE_CHECKING:
     from calibwrap import metrics
+    from calibwrap.answers_without_labels import fit_answers_without_labels
+    from calibwrap.calibrators import (
+        Beta,
+        CattoHead,
+        ClassWise,
+        GroupTemperature,
+        HistogramBinning,
+        Identity,
+        Isotonic,
+        MatrixScaling,
+        Platt,
+        Probe,
+        Temperature,
+        TopLabel,
+        VectorScaling,
+        VennAbers,
+        chain,
+        fit_auto,
+        fit_auto_confidence,
+        fit_batch,
+        fit_beta,
+        fit_class_wise,
+        fit_daca,
+        fit_dirichlet,
+        fit_group_temperature,
+        fit_histogram_binning,
+        fit_isotonic,
+        fit_matched_mean,
+        fit_matrix_scaling,
+        fit_naive_kl,
+        fit_platt,
+        fit_probe,
+        fit_temperature,
+        fit_top_label,
+        fit_vector_scaling,
+        fit_venn_abers,
+        fit_without_labels,
+    )
     from calibwrap.data import load_questions, save_questions
     from calibwrap.decision_file import load_decision, save_decision
+    from calibwrap.decoders import (
+        BestOfN,
+        ConfidenceAtK,
+        ConfidenceWeightedVote,
+        FreeText,
+        Greedy,
+        MajorityVote,
+        MeanPosterior,
+        PTrue,
+        SelfConsistency,
+        SemanticEntropy,
+        Stated,
+    )
     from calibwrap.guarantees import (
         Abstention,
         AnswerSet,
@@ -87,6 +86,7 @@ if TYPE_CHECKING:
         fit_sets,
     )
     from calibwrap.guarded import GuardedLM, SetLM
+    from calibwrap.readouts import Contextual, Continuation, Decision, Label, Permuted
 
 __version__ = "0.1.0"
 
@@ -185,34 +185,74 @@ __all__ = [
     "wrap",
 ]
 
-_ON_DEMAND = {
-    "Abstention": "calibwrap.guarantees",
-    "AnswerSet": "calibwrap.guarantees",
-    "CalibrationMonitor": "calibwrap.guarantees",
-    "ConformalSets": "calibwrap.guarantees",
-    "DriftMonitor": "calibwrap.guarantees",
-    "Guard": "calibwrap.guarantees",
-    "GuardedLM": "calibwrap.guarded",
-    "SetLM": "calibwrap.guarded",
-    "fit_guard": "calibwrap.guarantees",
-    "fit_sets": "calibwrap.guarantees",
-    "load_decision": "calibwrap.decision_file",
-    "load_questions": "calibwrap.data",
-    "save_decision": "calibwrap.decision_file",
-    "save_questions": "calibwrap.data",
+_HOMES: dict[str, list[str]] = {
+    "answers_without_labels": ["fit_answers_without_labels"],
+    "calibrators": [
+        "Beta",
+        "CattoHead",
+        "ClassWise",
+        "GroupTemperature",
+        "HistogramBinning",
+        "Identity",
+        "Isotonic",
+        "MatrixScaling",
+        "Platt",
+        "Probe",
+        "Temperature",
+        "TopLabel",
+        "VectorScaling",
+        "VennAbers",
+        "chain",
+        "fit_auto",
+        "fit_auto_confidence",
+        "fit_batch",
+        "fit_beta",
+        "fit_class_wise",
+        "fit_daca",
+        "fit_dirichlet",
+        "fit_group_temperature",
+        "fit_histogram_binning",
+        "fit_isotonic",
+        "fit_matched_mean",
+        "fit_matrix_scaling",
+        "fit_naive_kl",
+        "fit_platt",
+        "fit_probe",
+        "fit_temperature",
+        "fit_top_label",
+        "fit_vector_scaling",
+        "fit_venn_abers",
+        "fit_without_labels",
+    ],
+    "data": ["load_questions", "save_questions"],
+    "decision_file": ["load_decision", "save_decision"],
+    "decoders": [
+        "BestOfN",
+        "ConfidenceAtK",
+        "ConfidenceWeightedVote",
+        "FreeText",
+        "Greedy",
+        "MajorityVote",
+        "MeanPosterior",
+        "PTrue",
+        "SelfConsistency",
+        "SemanticEntropy",
+        "Stated",
+    ],
+    "guarantees": [
+        "Abstention",
+        "AnswerSet",
+        "CalibrationMonitor",
+        "ConformalSets",
+        "DriftMonitor",
+        "Guard",
+        "fit_guard",
+        "fit_sets",
+    ],
+    "guarded": ["GuardedLM", "SetLM"],
+    "metrics": [],
+    "readouts": ["Contextual", "Continuation", "Decision", "Label", "Permuted"],
 }
-"""Names whose home is imported when they are first used: few programs need them."""
+"""Public names by the file or package that holds them, which is imported when one is first used."""
 
-
-def __getattr__(name: str) -> Any:
-    """Return a public name that is imported on demand."""
-    if name == "metrics":
-        return import_module("calibwrap.metrics")
-    if name in _ON_DEMAND:
-        return getattr(import_module(_ON_DEMAND[name]), name)
-    raise AttributeError(f"module 'calibwrap' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """Return all public names, those on demand included."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = door(__name__, _HOMES)

@@ -1,27 +1,24 @@
 """The fits of one confidence by name: on their own for free text, and inside the maps of options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from calibwrap.calibrators._confidence import ConfidenceCalibrator
-from calibwrap.calibrators.beta import fit_beta
-from calibwrap.calibrators.histogram_binning import fit_histogram_binning
-from calibwrap.calibrators.isotonic import fit_isotonic
-from calibwrap.calibrators.platt import fit_platt
-from calibwrap.calibrators.venn_abers import fit_venn_abers
 from calibwrap.errors import InputError
+from calibwrap.on_demand import OnDemand
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats
 
-CONFIDENCE_MAPS: Mapping[str, Callable[..., ConfidenceCalibrator]] = MappingProxyType(
+if TYPE_CHECKING:
+    from calibwrap.calibrators._confidence import ConfidenceCalibrator
+
+CONFIDENCE_MAPS: OnDemand[Callable[..., "ConfidenceCalibrator"]] = OnDemand(
     {
-        "beta": fit_beta,
-        "histogram": fit_histogram_binning,
-        "isotonic": fit_isotonic,
-        "platt": fit_platt,
-        "venn-abers": fit_venn_abers,
+        "beta": "calibwrap.calibrators.beta:fit_beta",
+        "histogram": "calibwrap.calibrators.histogram_binning:fit_histogram_binning",
+        "isotonic": "calibwrap.calibrators.isotonic:fit_isotonic",
+        "platt": "calibwrap.calibrators.platt:fit_platt",
+        "venn-abers": "calibwrap.calibrators.venn_abers:fit_venn_abers",
     }
 )
 """Each takes (N,) confidences and (N,) how right the answers were, both in [0, 1]."""
@@ -29,7 +26,7 @@ CONFIDENCE_MAPS: Mapping[str, Callable[..., ConfidenceCalibrator]] = MappingProx
 
 def fit_part(
     method: str, confidence: Floats, correct: Floats, **options: Any
-) -> tuple[ConfidenceCalibrator, FitReport]:
+) -> tuple["ConfidenceCalibrator", FitReport]:
     """Return the map of one confidence, without its report, and the report.
 
     Raises:

@@ -1,6 +1,5 @@
 """The fits and the calibrators by name, so that nobody else needs an if for each."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,29 +10,11 @@ from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
 from calibwrap.calibrators._confidence_fits import CONFIDENCE_MAPS
-from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
-from calibwrap.calibrators.batch import fit_batch
-from calibwrap.calibrators.beta import Beta
-from calibwrap.calibrators.catto_head import CattoHead
-from calibwrap.calibrators.chain import Chain
-from calibwrap.calibrators.class_wise import ClassWise, fit_class_wise
-from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
-from calibwrap.calibrators.dirichlet import fit_dirichlet
-from calibwrap.calibrators.group_temperature import GroupTemperature, fit_group_temperature
-from calibwrap.calibrators.histogram_binning import HistogramBinning
-from calibwrap.calibrators.identity import Identity
-from calibwrap.calibrators.isotonic import Isotonic
-from calibwrap.calibrators.matrix_scaling import MatrixScaling, fit_matrix_scaling
-from calibwrap.calibrators.platt import Platt
-from calibwrap.calibrators.probe import Probe
-from calibwrap.calibrators.soft_labels import fit_matched_mean
-from calibwrap.calibrators.temperature import Temperature, fit_temperature
-from calibwrap.calibrators.top_label import TopLabel, fit_top_label
-from calibwrap.calibrators.vector_scaling import VectorScaling, fit_vector_scaling
-from calibwrap.calibrators.venn_abers import VennAbers
-from calibwrap.calibrators.without_labels import fit_without_labels
 from calibwrap.errors import InputError, SavedFileError
+from calibwrap.on_demand import OnDemand, named
 from calibwrap.scores import OptionScores
+
+_PACKAGE = "calibwrap.calibrators."
 
 
 @dataclass(frozen=True)
@@ -42,8 +23,8 @@ class FitSpec:
 
     name: str
     """Name of the method, as in `lm.fit(method=...)`."""
-    fit: Callable[..., Calibrator]
-    """Takes the scores, and at most one more: the answers, or the reference's scores."""
+    home: str
+    """Where the function is, FILE:NAME of this package; its file is imported when `fit` is first asked for."""
     needs_answers: bool = False
     """Whether the one more is the right answers."""
     needs_reference: bool = False
@@ -52,6 +33,14 @@ class FitSpec:
     """Whether it takes `n_bootstrap`, the resamples for an interval that only the report shows."""
     needs_groups: bool = False
     """Whether it takes `groups`, the name of each row's group, and cannot do without."""
+    part: str = ""
+    """Name in `CONFIDENCE_MAPS` of the map inside, of a function that takes one as `method`."""
+
+    @property
+    def fit(self) -> Callable[..., Calibrator]:
+        """Takes the scores, and at most one more: the answers, or the reference's scores."""
+        function: Callable[..., Calibrator] = named(_PACKAGE + self.home)
+        return partial(function, method=self.part) if self.part else function
 
     def __call__(
         self,
@@ -78,56 +67,60 @@ class FitSpec:
         return self.fit(scores, needed, **options)
 
 
+def _mapped(kind: str, home: str, **needs: bool) -> list[FitSpec]:
+    """Return the fits of one function, a map of one confidence inside each."""
+    return [FitSpec(f"{kind}:{name}", home, part=name, **needs) for name in CONFIDENCE_MAPS]
+
+
 FITS: Mapping[str, FitSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            FitSpec("auto", fit_auto, needs_answers=True),
-            FitSpec("batch", fit_batch),
-            FitSpec("daca", fit_daca, needs_reference=True, resamples=True),
-            FitSpec("dirichlet", fit_dirichlet, needs_answers=True),
-            FitSpec("group-temperature", fit_group_temperature, needs_answers=True, needs_groups=True),
-            FitSpec("matched-mean", fit_matched_mean, needs_reference=True, resamples=True),
-            FitSpec("matrix", fit_matrix_scaling, needs_answers=True),
-            FitSpec("naive-kl", fit_naive_kl, needs_reference=True, resamples=True),
-            FitSpec("temperature", fit_temperature, needs_answers=True),
-            FitSpec("vector", fit_vector_scaling, needs_answers=True),
-            *(FitSpec(f"top-label:{name}", partial(fit_top_label, method=name), True) for name in CONFIDENCE_MAPS),
-            *(
-                FitSpec(f"soft:{name}", partial(fit_without_labels, method=name), needs_reference=True)
-                for name in CONFIDENCE_MAPS
+            FitSpec("auto", "auto:fit_auto", needs_answers=True),
+            FitSpec("batch", "batch:fit_batch"),
+            FitSpec("daca", "daca:fit_daca", needs_reference=True, resamples=True),
+            FitSpec("dirichlet", "dirichlet:fit_dirichlet", needs_answers=True),
+            FitSpec(
+                "group-temperature", "group_temperature:fit_group_temperature", needs_answers=True, needs_groups=True
             ),
-            *(FitSpec(f"class-wise:{name}", partial(fit_class_wise, method=name), True) for name in CONFIDENCE_MAPS),
+            FitSpec("matched-mean", "soft_labels:fit_matched_mean", needs_reference=True, resamples=True),
+            FitSpec("matrix", "matrix_scaling:fit_matrix_scaling", needs_answers=True),
+            FitSpec("naive-kl", "daca:fit_naive_kl", needs_reference=True, resamples=True),
+            FitSpec("temperature", "temperature:fit_temperature", needs_answers=True),
+            FitSpec("vector", "vector_scaling:fit_vector_scaling", needs_answers=True),
+            *_mapped("top-label", "top_label:fit_top_label", needs_answers=True),
+            *_mapped("soft", "without_labels:fit_without_labels", needs_reference=True),
+            *_mapped("class-wise", "class_wise:fit_class_wise", needs_answers=True),
         )
     }
 )
 """Every fit by name."""
 
-CONFIDENCE_FITS: Mapping[str, Callable[..., Calibrator]] = MappingProxyType(
-    {"auto-confidence": fit_auto_confidence, **CONFIDENCE_MAPS}
+CONFIDENCE_FITS: Mapping[str, Callable[..., Calibrator]] = OnDemand(
+    {"auto-confidence": _PACKAGE + "auto:fit_auto_confidence", **CONFIDENCE_MAPS.homes}
 )
 """Every fit of one confidence by name: each takes (N,) confidences and (N,) how right the answers were."""
 
-KINDS: Mapping[str, type[Calibrator]] = MappingProxyType(
+KINDS: Mapping[str, type[Calibrator]] = OnDemand(
     {
-        one.kind: one
-        for one in (
-            Beta,
-            CattoHead,
-            Chain,
-            ClassWise,
-            GroupTemperature,
-            HistogramBinning,
-            Identity,
-            Isotonic,
-            MatrixScaling,
-            Platt,
-            Probe,
-            Temperature,
-            TopLabel,
-            VectorScaling,
-            VennAbers,
-        )
+        kind: _PACKAGE + home
+        for kind, home in {
+            "beta": "beta:Beta",
+            "catto-head": "catto_head:CattoHead",
+            "chain": "chain:Chain",
+            "class-wise": "class_wise:ClassWise",
+            "group-temperature": "group_temperature:GroupTemperature",
+            "histogram-binning": "histogram_binning:HistogramBinning",
+            "identity": "identity:Identity",
+            "isotonic": "isotonic:Isotonic",
+            "matrix-scaling": "matrix_scaling:MatrixScaling",
+            "platt": "platt:Platt",
+            "probe": "probe:Probe",
+            "temperature": "temperature:Temperature",
+            "top-label": "top_label:TopLabel",
+            "vector-scaling": "vector_scaling:VectorScaling",
+            "venn-abers": "venn_abers:VennAbers",
+        }.items()
     }
 )
 """Every calibrator of this package by its `kind`, the name in saved files."""
@@ -212,6 +205,8 @@ def calibrator_class(kind: str) -> type[Calibrator]:
 
 
 def _unknown(what: str, name: object, known: Mapping[str, Any]) -> str:
+    import difflib  # needed for what goes wrong only
+
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"Unknown {what} {name!r}.{hint} There are {', '.join(sorted(known))}."

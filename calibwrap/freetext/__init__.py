@@ -1,46 +1,51 @@
 """Answers in free text: which are equal, which are right, and how sure a model is of them. Pure functions."""
 
-from calibwrap.freetext.clusters import (
-    Cluster,
-    clusters_of,
-    counts,
-    entropy_confidence,
-    semantic_entropy,
-    spelling,
-    summed_probabilities,
-)
-from calibwrap.freetext.confidences import (
-    SEQUENCE_CONFIDENCES,
-    drawn_logprobs,
-    least_probability,
-    mean_probability,
-    sequence_probability,
-)
-from calibwrap.freetext.judging import (
-    JUDGES,
-    Judge,
-    check_judge,
-    exact_match,
-    f1_above_half,
-    graded,
-    references_of,
-    token_f1,
-)
-from calibwrap.freetext.normalise import NORMALISERS, Normaliser, exact, number, option_letter, trivia_qa
-from calibwrap.freetext.reevaluation import reevaluated
-from calibwrap.freetext.stated import (
-    ONE_STEP,
-    REWARDING_DOUBT,
-    TWO_STEP,
-    Elicitation,
-    Statement,
-    parse_guess,
-    parse_guesses,
-    parse_lettered_scale,
-    parse_probability,
-    parse_scale,
-    top_guesses,
-)
+from typing import TYPE_CHECKING
+
+from calibwrap.on_demand import door
+
+if TYPE_CHECKING:
+    from calibwrap.freetext.clusters import (
+        Cluster,
+        clusters_of,
+        counts,
+        entropy_confidence,
+        semantic_entropy,
+        spelling,
+        summed_probabilities,
+    )
+    from calibwrap.freetext.confidences import (
+        SEQUENCE_CONFIDENCES,
+        drawn_logprobs,
+        least_probability,
+        mean_probability,
+        sequence_probability,
+    )
+    from calibwrap.freetext.judging import (
+        JUDGES,
+        Judge,
+        check_judge,
+        exact_match,
+        f1_above_half,
+        graded,
+        references_of,
+        token_f1,
+    )
+    from calibwrap.freetext.normalise import NORMALISERS, Normaliser, exact, number, option_letter, trivia_qa
+    from calibwrap.freetext.reevaluation import reevaluated
+    from calibwrap.freetext.stated import (
+        ONE_STEP,
+        REWARDING_DOUBT,
+        TWO_STEP,
+        Elicitation,
+        Statement,
+        parse_guess,
+        parse_guesses,
+        parse_lettered_scale,
+        parse_probability,
+        parse_scale,
+        top_guesses,
+    )
 
 __all__ = [
     "JUDGES",
@@ -82,3 +87,50 @@ __all__ = [
     "top_guesses",
     "trivia_qa",
 ]
+
+_HOMES = {
+    "clusters": [
+        "Cluster",
+        "clusters_of",
+        "counts",
+        "entropy_confidence",
+        "semantic_entropy",
+        "spelling",
+        "summed_probabilities",
+    ],
+    "confidences": [
+        "SEQUENCE_CONFIDENCES",
+        "drawn_logprobs",
+        "least_probability",
+        "mean_probability",
+        "sequence_probability",
+    ],
+    "judging": [
+        "JUDGES",
+        "Judge",
+        "check_judge",
+        "exact_match",
+        "f1_above_half",
+        "graded",
+        "references_of",
+        "token_f1",
+    ],
+    "normalise": ["NORMALISERS", "Normaliser", "exact", "number", "option_letter", "trivia_qa"],
+    "reevaluation": ["reevaluated"],
+    "stated": [
+        "ONE_STEP",
+        "REWARDING_DOUBT",
+        "TWO_STEP",
+        "Elicitation",
+        "Statement",
+        "parse_guess",
+        "parse_guesses",
+        "parse_lettered_scale",
+        "parse_probability",
+        "parse_scale",
+        "top_guesses",
+    ],
+}
+"""Public names by the file that holds them, which is imported when one is first used."""
+
+__getattr__, __dir__ = door(__name__, _HOMES)

@@ -8,7 +8,6 @@ from numpy.typing import ArrayLike
 
 from calibwrap.base import Answer, Calibrator
 from calibwrap.calibrators import confidence_fit
-from calibwrap.calibrators._confidence import checked_confidence
 from calibwrap.capabilities import Provides
 from calibwrap.errors import FitError, InputError
 from calibwrap.provenance import Provenance
@@ -78,6 +77,8 @@ def fit_on_answers(
     >>> fit_on_answers([*said, Answer("", 0.0, (0.0, 0.0))], [1, 0, 1, 0]).report.rows_used
     3
     """
+    from calibwrap.calibrators._confidence import checked_confidence  # loaded when something is fitted
+
     fit = confidence_fit(method)
     right = checked_confidence("correct", correct)
     if right.shape != (len(answers),):

@@ -3,12 +3,15 @@
 import re
 import string
 from collections.abc import Callable, Mapping
-from decimal import Decimal, localcontext
-from fractions import Fraction
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from calibwrap.questions import LETTERS
 from calibwrap.traces import AnswerRule
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from fractions import Fraction
 
 Normaliser = Callable[[str], str]
 """Maps an answer to the text that stands for it; equal answers to equal texts, no answer to ""."""
@@ -71,6 +74,9 @@ def number(text: str) -> str:
     >>> [number(text) for text in ("it is 1,250.50 km", "7 or 8?", "-0", "none", "12 000", "1 1/2", "2/6", "2,5")]
     ['1250.5', '8', '0', '', '12000', '1.5', '1/3', '2.5']
     """
+    from decimal import Decimal  # libraries of their own, which few need
+    from fractions import Fraction
+
     found = list(_NUMBER.finditer(text))
     if not found:
         return ""
@@ -81,15 +87,17 @@ def number(text: str) -> str:
     return _decimal(sign * Decimal(pointed or re.sub(r"[,\s]", "", last["plain"])))
 
 
-def _fraction(value: Fraction) -> str:
+def _fraction(value: "Fraction") -> str:
     """Return a fraction of small numbers as a decimal number where it is one."""
+    from decimal import Decimal, localcontext
+
     with localcontext(prec=60):
         decimal = Decimal(value.numerator) / Decimal(value.denominator)
-        return _decimal(decimal) if Fraction(decimal) == value else str(value)
+        return _decimal(decimal) if decimal.as_integer_ratio() == value.as_integer_ratio() else str(value)
 
 
-def _decimal(value: Decimal) -> str:
-    return format(value.normalize() if value else Decimal(0), "f")
+def _decimal(value: "Decimal") -> str:
+    return format(value.normalize(), "f") if value else "0"
 
 
 def exact(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from calibwrap.base import Readout
 from calibwrap.capabilities import Provides
-from calibwrap.readouts import Continuation, find_readout
+from calibwrap.readouts.named import find_readout
 
 
 def default_readout(provides: Provides) -> Readout:
@@ -12,7 +12,7 @@ def default_readout(provides: Provides) -> Readout:
     'label:letter-chat'
     """
     if provides.score and provides.plain:
-        return Continuation()
+        return find_readout("continuation")
     if provides.decides and not provides.labels:
         return find_readout("decision")
     return find_readout("label:letter-chat" if provides.chat else "label")
@@ -24,4 +24,6 @@ def default_reference_readout(readout: Readout) -> Readout:
     A base model's summed scores favour short options and are over-confident; per token it is close to calibrated, and
     a fit without labels inherits the reference's calibration. The figures are in the documentation of DACA.
     """
+    from calibwrap.readouts.continuation import Continuation  # loaded with the first readout of its kind
+
     return Continuation("token", readout.template) if isinstance(readout, Continuation) else readout

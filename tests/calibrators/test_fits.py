@@ -41,6 +41,7 @@ def test_an_unknown_method_is_told_the_nearest_and_all():
 
 def test_kinds_are_found_by_name():
     assert {kind: calibrator_class(kind) for kind in KINDS} == dict(KINDS)
+    assert {kind: one.kind for kind, one in KINDS.items()} == {kind: kind for kind in KINDS}
     with pytest.raises(SavedFileError, match="Did you mean 'temperature'"):
         calibrator_class("temperatur")
 
