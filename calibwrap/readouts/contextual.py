@@ -47,7 +47,12 @@ class Contextual(Readout):
     """Texts that ask nothing."""
 
     def __post_init__(self) -> None:
-        """Check the texts."""
+        """Check the readout inside and the texts."""
+        if self.inner.needs.decides:
+            raise InputError(
+                f"Readout {self.inner.label!r} cannot be inside 'contextual': the server writes its prompt and rounds "
+                "what it says, so that nothing is honestly divided by it. Use 'contextual:label' or 'permuted'."
+            )
         object.__setattr__(self, "content_free", tuple(self.content_free))
         if not self.content_free or not all(text.strip() for text in self.content_free):
             raise InputError(f"'content_free' must be at least one text, none empty. Got {self.content_free!r}.")
@@ -56,6 +61,11 @@ class Contextual(Readout):
     def needs(self) -> Needs:  # type: ignore[override]  # a frozen record has no writable attributes
         """What the backend must be able to do."""
         return self.inner.needs
+
+    @property
+    def min_mass(self) -> float:  # type: ignore[override]  # that of the readout inside
+        """Mean probability of all labels together below which a `CalibrationWarning` is given."""
+        return self.inner.min_mass
 
     @property
     def label(self) -> str:

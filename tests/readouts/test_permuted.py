@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import calibwrap as cw
 from calibwrap.capabilities import Provides
-from calibwrap.errors import AmbiguousOptions, CapabilityError, InputError
+from calibwrap.errors import AmbiguousOptions, CalibrationWarning, CapabilityError, InputError
 from calibwrap.questions import LETTER, LETTER_CHAT, Question
 from calibwrap.readouts import Contextual, Continuation, Label, Permuted, find_readout
 from calibwrap.readouts.contextual import corrected
@@ -219,3 +219,12 @@ def test_a_saved_calibrator_is_read_as_it_was_fitted(tmp_path):
     fitted = lm.fit(questions, "temperature", readout="permuted")
     fitted.save(tmp_path / "t.json")
     assert lm.with_calibrator(cw.load(tmp_path / "t.json"), strict=True).readout == Permuted()
+
+
+def test_contextual_hands_on_the_least_mass_and_refuses_what_a_server_rounds():
+    assert Contextual(Label(min_mass=0.3)).min_mass == 0.3
+    assert Contextual().min_mass == 0.0
+    with pytest.warns(CalibrationWarning, match="carry only"):
+        cw.wrap(ToyAdapter(ToyModel.random(3))).scores(QUESTIONS, Contextual(Label(min_mass=1.0), ("N/A",)))
+    with pytest.raises(InputError, match="'decision' cannot be inside 'contextual'"):
+        find_readout("contextual:decision")
