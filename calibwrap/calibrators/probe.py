@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators._affine import checked_parameters
+from calibwrap.calibrators._affine import checked_parameters, checked_strength
 from calibwrap.calibrators._inputs import checked_answers, today
 from calibwrap.calibrators.temperature import fit_temperature
 from calibwrap.errors import CalibrationWarning, CapabilityError, FitError, InputError, need
@@ -126,14 +126,17 @@ def fit_probe(
         answers: (N,) index of each row's right option.
         mask: (N, K) True where the option exists; all by default.
         template: label of the template that was read.
-        strengths: inverse strengths of the ridge to try.
-        n_folds: folds of both cross-validations.
+        strengths: inverse strengths of the ridge to try, each above 0.
+        n_folds: folds of both cross-validations, at least 2.
         seed: seed of both.
         provenance: the model that the states come from.
 
+    A question with a single option teaches nothing and is left out.
+
     Raises:
-        InputError: shapes that do not fit, numbers that are not finite, or an answer that is no option.
-        FitError: fewer than 20 questions.
+        InputError: shapes that do not fit, numbers that are not finite, an answer that is no option, or settings out of
+            range.
+        FitError: fewer than 20 questions with at least two options, or fewer than folds.
         MissingExtra: scikit-learn is not installed.
 
     >>> random = np.random.default_rng(0)
@@ -143,9 +146,10 @@ def fit_probe(
     >>> probe.layer, bool((probe.of_states(states).argmax(axis=1) == answers).mean() > 0.9)
     (12, True)
     """
-    data = _checked(states, answers, mask)
-    if len(data.right) < max(LEAST_ROWS, n_folds):
-        raise FitError(f"A probe needs at least {LEAST_ROWS} questions with answers. Got {len(data.right)}.")
+    strengths = _checked_settings(strengths, n_folds, seed)
+    everything = _checked(states, answers, mask)
+    data = _with_a_choice(everything, max(LEAST_ROWS, n_folds))
+    left_out = len(everything.right) - len(data.right)
     rows = np.arange(len(data.right))
     losses, hits = np.empty(len(rows)), np.empty(len(rows))
     for kept, held in _folds(rows, n_folds, seed):
@@ -161,11 +165,11 @@ def fit_probe(
     )
     report = FitReport(
         method="probe",
-        rows=len(rows),
+        rows=len(everything.right),
         rows_used=len(rows),
         objective_before=float(np.log(data.mask.sum(axis=1)).mean()),
         objective_after=float(_losses(fitted, data.right).mean()),
-        notes=(note, *choice.notes),
+        notes=(note, *choice.notes, *([f"{left_out} rows were left out: they have one option."] if left_out else [])),
         provenance=provenance,
         candidates=choice.table,
         date=today(),
@@ -242,6 +246,31 @@ def _masked(logits: Floats, mask: Bools) -> Floats:
 
 def _losses(logits: Floats, right: Ints) -> Floats:
     return np.asarray(-log_softmax(logits)[np.arange(len(right)), right])
+
+
+def _checked_settings(strengths: Sequence[float], n_folds: int, seed: int) -> tuple[float, ...]:
+    """Return the strengths, all three settings being sound."""
+    from calibwrap.metrics._checks import checked_count  # metrics are loaded on demand
+
+    checked_count("n_folds", n_folds, least=2)
+    checked_count("seed", seed, least=0)
+    several = tuple(checked_strength("strengths", one) for one in strengths)
+    if not several or min(several) == 0.0:
+        raise InputError(f"'strengths' must be at least one number, each above 0. Got {strengths!r}.")
+    return several
+
+
+def _with_a_choice(data: _Data, least: int) -> _Data:
+    """Return the rows with two options or more: in the others there is nothing to tell apart."""
+    used = data.mask.sum(axis=1) > 1
+    if used.sum() < least:
+        raise FitError(
+            f"A probe needs at least {least} questions with answers and two options or more. Got {int(used.sum())} "
+            f"among {len(used)}."
+        )
+    if used.all():
+        return data
+    return _Data({layer: table[used] for layer, table in data.states.items()}, data.mask[used], data.right[used])
 
 
 def _checked(states: Mapping[int, ArrayLike], answers: ArrayLike, mask: ArrayLike | None) -> _Data:

@@ -159,3 +159,38 @@ def test_options_that_are_all_alike_are_defined():
     probe = fit_probe({1: states}, np.arange(30) % 3, **QUICK)
     assert probe.weights.tolist() == [0.0, 0.0]
     assert issubclass(CalibrationWarning, UserWarning)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"n_folds": 1}, "'n_folds' must be a whole number of at least 2"),
+        ({"n_folds": 2.5}, "'n_folds'"),
+        ({"seed": -1}, "'seed'"),
+        ({"strengths": ()}, "'strengths' must be at least one"),
+        ({"strengths": (0.1, 0.0)}, "'strengths' must be at least one number, each above 0"),
+        ({"strengths": (np.inf,)}, "'strengths' must be a finite number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(setting, said):
+    states, answers, _ = planted(40)
+    with pytest.raises(InputError, match=said):
+        fit_probe({1: states}, answers, **(QUICK | setting))
+
+
+def test_as_many_questions_as_folds_are_asked_for():
+    states, answers, _ = planted(24)
+    with pytest.raises(FitError, match=r"at least 30 questions.+ Got 24 among 24"):
+        fit_probe({1: states}, answers, n_folds=30)
+
+
+def test_questions_with_one_option_teach_nothing():
+    states, answers, _ = planted(60, k=3)
+    alone = np.arange(60) % 3 == 0
+    mask = ~alone[:, None] | (np.arange(3) == answers[:, None])
+    probe = fit_probe({1: states}, answers, mask, **QUICK)
+    assert probe == fit_probe({1: states[~alone]}, answers[~alone], **QUICK)
+    assert (probe.report.rows, probe.report.rows_used) == (60, 40)
+    assert "20 rows were left out" in probe.report.notes[-1]
+    with pytest.raises(FitError, match=r"two options or more\. Got 0 among 60"):
+        fit_probe({1: states}, answers, np.arange(3) == answers[:, None], **QUICK)
