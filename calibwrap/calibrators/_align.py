@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,12 +44,23 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "bounds", checked_bounds(self.bounds))
         object.__setattr__(self, "ridge", checked_ridge(self.ridge))
-        if self.mask not in ("raw", "rescaled"):
+        if self.mask not in get_args(Mask):
             raise InputError(f"'mask' must be 'raw' or 'rescaled'. Got {self.mask!r}.")
-        for name in ("min_agree", "n_bootstrap", "seed"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 0:
-                raise InputError(f"'{name}' must be a whole number of at least 0. Got {value!r}.")
+        check_counts(min_agree=self.min_agree, n_bootstrap=self.n_bootstrap, seed=self.seed)
+
+
+def check_counts(**counts: int) -> None:
+    """Return nothing when each of `counts` is a whole number of at least 0.
+
+    Raises:
+        InputError: one is not; its name is in the message.
+
+    >>> check_counts(n_bootstrap=200, seed=0)
+    """
+    from calibwrap.metrics._checks import checked_count  # metrics are loaded on demand
+
+    for name, value in counts.items():
+        checked_count(name, value, least=0)
 
 
 @dataclass(frozen=True)

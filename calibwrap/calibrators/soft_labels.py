@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibwrap.calibrators._align import Scores, paired
+from calibwrap.calibrators._align import Interval, Scores, check_counts, paired
 from calibwrap.calibrators._bootstrap import interval_of_roots, nodes_around
 from calibwrap.calibrators._confidence import cross_entropy
 from calibwrap.calibrators._inputs import check_some, checked_bounds, today
@@ -22,6 +22,8 @@ from calibwrap.errors import CalibrationWarning
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats
 
+BOUNDS = (0.01, 100.0)
+"""Lowest and highest temperature that are considered, where nobody says."""
 _CLOSE = 1e-12  # in log T: where the search for the root ends
 
 
@@ -96,7 +98,7 @@ def fit_matched_mean(
     *,
     n_bootstrap: int = 200,
     seed: int = 0,
-    bounds: tuple[float, float] = (0.01, 100.0),
+    bounds: Interval = BOUNDS,
 ) -> Temperature:
     """Return the temperature at which the mean confidence equals the reference's mean probability of the given answers.
 
@@ -115,7 +117,7 @@ def fit_matched_mean(
     `report.objective_after` are the mean cross-entropy in nats of the confidence against p(c).
 
     Raises:
-        InputError: shapes or existing options differ, NaN, or bad `bounds`.
+        InputError: shapes or existing options differ, NaN, or bad `bounds`, `n_bootstrap` or `seed`.
         FitError: truncation leaves no row to fit.
 
     >>> post, pre = [[4.0, 0.0], [2.0, 0.0]], np.log([[0.8, 0.2], [0.6, 0.4]])  # softmax(z / T) must be 0.7 on average
@@ -124,14 +126,24 @@ def fit_matched_mean(
     (3.4725, 0.7)
     """
     interval = checked_bounds(bounds)
-    rows = soft_labels(post, pre, "matched-mean")
-    beta, at_bound = _root(rows.gaps, float(rows.correct.mean()), interval)
+    check_counts(n_bootstrap=n_bootstrap, seed=seed)
+    return matched_mean(soft_labels(post, pre, "matched-mean"), interval, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def matched_mean(rows: SoftLabels, bounds: Interval = BOUNDS, *, n_bootstrap: int = 0, seed: int = 0) -> Temperature:
+    """Return the temperature of `fit_matched_mean` for soft labels that are known already; settings are not checked.
+
+    >>> rows = soft_labels([[4.0, 0.0], [2.0, 0.0]], np.log([[0.8, 0.2], [0.6, 0.4]]), "matched-mean")
+    >>> matched_mean(rows).value.__round__(4)
+    3.4725
+    """
+    beta, at_bound = _root(rows.gaps, float(rows.correct.mean()), bounds)
     notes = _notes(rows.gaps, at_bound, 1.0 / beta)
     slopes = confidence_at(rows.gaps, beta) - rows.correct
     resampled = None
     if n_bootstrap and (rows.gaps < 0.0).any():
         rise = -beta * float((confidence_at(rows.gaps, beta) * mean_gap(rows.gaps, beta)).mean())
-        nodes = nodes_around(beta, slopes, rise, interval)
+        nodes = nodes_around(beta, slopes, rise, bounds)
         resampled = interval_of_roots(
             lambda node: confidence_at(rows.gaps, node) - rows.correct, nodes, n_bootstrap, seed
         )
@@ -148,7 +160,7 @@ def fit_matched_mean(
     )
 
 
-def _root(gaps: Floats, target: float, bounds: tuple[float, float]) -> tuple[float, str]:
+def _root(gaps: Floats, target: float, bounds: Interval) -> tuple[float, str]:
     """Return the 1/T at which the mean confidence is `target`, and which bound of T was hit, if one was."""
     from scipy.optimize import brentq
 
@@ -176,6 +188,6 @@ def _notes(gaps: Floats, at_bound: str, temperature: float) -> tuple[str, ...]:
     warnings.warn(
         f"{note} Look whether both models saw the same questions, options and order, or use another reference.",
         CalibrationWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
     return (note,)

@@ -6,7 +6,7 @@ from typing import Any
 from calibwrap.calibrators._align import Scores
 from calibwrap.calibrators._confidence_fits import CONFIDENCE_MAPS, fit_part
 from calibwrap.calibrators.chain import Chain
-from calibwrap.calibrators.soft_labels import confidence_at, fit_matched_mean, soft_labels
+from calibwrap.calibrators.soft_labels import confidence_at, fit_matched_mean, matched_mean, soft_labels
 from calibwrap.calibrators.temperature import Temperature
 from calibwrap.calibrators.top_label import TopLabel
 from calibwrap.errors import InputError
@@ -49,8 +49,8 @@ def fit_without_labels(
         return fit_matched_mean(post, pre, **options)
     if method not in CONFIDENCE_MAPS:
         raise InputError(f"'method' must be one of {', '.join([MEAN, *CONFIDENCE_MAPS])}. Got {method!r}.")
-    first = fit_matched_mean(post, pre, n_bootstrap=0)
     rows = soft_labels(post, pre, f"soft:{method}")
+    first = matched_mean(rows)
     part, told = fit_part(method, confidence_at(rows.gaps, 1.0 / first.value), rows.correct, **options)
     before = first.report or rows.report
     report = replace(

@@ -144,3 +144,11 @@ def test_by_name_through_a_wrapped_model():
 def held(lm, questions):
     scores = lm.calibrator(lm.scores(questions))
     return scores.confidence, scores.choice == np.array([question.answer for question in questions])
+
+
+@pytest.mark.parametrize("setting", [{"n_bootstrap": -1}, {"n_bootstrap": 2.5}, {"seed": -1}, {"seed": True}])
+def test_settings_of_the_resamples_are_checked_as_in_daca(setting):
+    rows = np.log([[0.7, 0.3], [0.6, 0.4]])
+    for fit in (cw.fit_matched_mean, cw.fit_daca):
+        with pytest.raises(InputError, match=f"'{next(iter(setting))}' must be a whole number of at least 0"):
+            fit(rows, rows, **setting)

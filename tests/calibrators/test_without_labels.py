@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import calibwrap as cw
-from calibwrap.calibrators import FITS
+from calibwrap.calibrators import FITS, soft_labels
+from calibwrap.calibrators._align import paired
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, log_softmax
@@ -117,3 +118,10 @@ def test_halves_and_evaluations_take_them_by_name(tmp_path):
     assert all(halves[name].value < halves["raw"].value for name in methods)
     assert halves["batch"].value is not None
     assert load(tmp_path / "out" / "calibrator-soft:platt.json") == found.calibrators["soft:platt"]
+
+
+def test_rows_are_compared_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(soft_labels, "paired", lambda *rows: calls.append(1) or paired(*rows))
+    cw.fit_without_labels(*problem(4), "isotonic")
+    assert len(calls) == 1
