@@ -29,7 +29,8 @@ def fit_batch(logprobs: OptionScores | ArrayLike) -> VectorScaling:
     choice; it knows nothing of how often the model is right, so that too sharp scores stay too sharp: a fit of a
     temperature belongs after it. It presumes that right answers are spread evenly over the places, and takes out most
     of a liking, not all, since the mean is that of probabilities that were already normalised. The objective in the
-    report is the mean cross-entropy in nats of an even spread against the probabilities.
+    report is the mean Kullback-Leibler divergence in nats of an even spread over each row's options from the
+    probabilities: 0 where all rows are even.
 
     Raises:
         InputError: wrong shape or NaN.
