@@ -138,17 +138,16 @@ def bar_table(found: Mapping[Key, Results], bars: Sequence[Mapping[str, Any]]) -
             f"{row['daca']:.3f} | {row['labelled']:.3f} | {points(row['above_labels'])} | "
             f"{row['temperatures'][0]:.2f} | {row['temperatures'][1]:.2f} |"
         )
-    return [*lines, "", verdict(above(found, BARRED, counted(bars)))]
+    return [*lines, "", verdict(above(found, BARRED, counted(bars)), len(counted(bars)), len(bars))]
 
 
-def verdict(gap: Gap | None) -> str:
+def verdict(gap: Gap | None, tried: int, total: int) -> str:
     """Return whether DACA's bar is met, in one sentence."""
     if gap is None:
         return f"The bar is not tried: no model has another one as a reference with an ECE below {CALIBRATED}."
     said = "met" if gap[0] <= BAR else "missed"
-    return (
-        f"Where the reference is calibrated, DACA is {points(gap)} points above labels; the bar is {BAR:.1f}: {said}."
-    )
+    where = f"Where the reference is calibrated ({tried} of {total} tables)"
+    return f"{where}, DACA is {points(gap)} points above labels; the bar is {BAR:.1f}: {said}."
 
 
 def above_table(found: Mapping[Key, Results], bars: Sequence[Mapping[str, Any]]) -> list[str]:

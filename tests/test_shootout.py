@@ -224,7 +224,7 @@ def bars(daca: float, labelled: float, model: str = "m", reference_temperature: 
 
 
 def test_the_bar_is_met_missed_or_not_tried():
-    assert "+1.4 (+1.4 to +1.4) points above labels; the bar is 1.5: met." in bars(0.114, 0.1)
+    assert "(1 of 1 tables), DACA is +1.4 (+1.4 to +1.4) points above labels; the bar is 1.5: met." in bars(0.114, 0.1)
     assert "+1.6 (+1.6 to +1.6) points above labels; the bar is 1.5: missed." in bars(0.116, 0.1)
     assert "The bar is not tried" in bars(0.1, 0.1, reference_temperature=4.0)
     own = bars(0.1, 0.1, model=tables.REFERENCE)
