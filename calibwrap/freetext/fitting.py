@@ -10,6 +10,7 @@ from calibwrap.base import Answer, Calibrator
 from calibwrap.calibrators import confidence_fit
 from calibwrap.capabilities import Provides
 from calibwrap.errors import FitError, InputError
+from calibwrap.freetext.judging import check_each_is_free
 from calibwrap.provenance import Provenance
 from calibwrap.questions import SHORT, SHORT_CHAT, FreeQuestion, Prompt, Template
 
@@ -37,12 +38,7 @@ def free_prompts(questions: Sequence[FreeQuestion], template: Template | None, p
     """
     if isinstance(questions, str) or not isinstance(questions, Sequence) or not questions:
         raise InputError(f"'questions' must be a list of at least one FreeQuestion. Got {questions!r}.")
-    for index, question in enumerate(questions):
-        if not isinstance(question, FreeQuestion):
-            raise InputError(
-                f"'questions[{index}]' must be a FreeQuestion: cw.FreeQuestion(prompt=..., answers=[...]). "
-                f"Got {question!r}; for questions with options there are choose() and fit()."
-            )
+    check_each_is_free(questions)
     chosen = free_template(template, provides)
     return [chosen.prompt(question) for question in questions]
 

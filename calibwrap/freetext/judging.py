@@ -77,6 +77,22 @@ def check_judge(judge: object) -> None:
         )
 
 
+def check_each_is_free(questions: Sequence[FreeQuestion]) -> None:
+    """Return nothing when each of these is a question in free text.
+
+    Raises:
+        InputError: one is not; the first is shown.
+
+    >>> check_each_is_free([FreeQuestion("Red planet?")])
+    """
+    for index, question in enumerate(questions):
+        if not isinstance(question, FreeQuestion):
+            raise InputError(
+                f"'questions[{index}]' must be a FreeQuestion: cw.FreeQuestion(prompt=..., answers=[...]). "
+                f"Got {question!r}; for questions with options there are choose() and fit()."
+            )
+
+
 def references_of(questions: Sequence[FreeQuestion]) -> list[Sequence[str]]:
     """Return the texts that are right for each question.
 
@@ -87,12 +103,7 @@ def references_of(questions: Sequence[FreeQuestion]) -> list[Sequence[str]]:
     >>> references_of([FreeQuestion("Red planet?", ["Mars"])])
     [('Mars',)]
     """
-    for index, question in enumerate(questions):
-        if not isinstance(question, FreeQuestion):
-            raise InputError(
-                f"'questions[{index}]' must be a FreeQuestion: cw.FreeQuestion(prompt=..., answers=[...]). "
-                f"Got {question!r}; for questions with options there are choose() and fit()."
-            )
+    check_each_is_free(questions)
     unknown = [question.id or f"number {index + 1}" for index, question in enumerate(questions) if not question.answers]
     if unknown:
         raise QuestionError(
