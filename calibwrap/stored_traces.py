@@ -22,6 +22,7 @@ from calibwrap.journal import Journal
 from calibwrap.questions import LETTER_REASONED, LETTER_REASONED_CHAT, LETTERS, Question, Template
 from calibwrap.score_records import row_record, row_scores
 from calibwrap.scores import TokenScores
+from calibwrap.traces import AnswerRule
 from calibwrap.wrap import CalibratedLM, Progress
 
 TRACE_TOKENS = 96
@@ -164,7 +165,7 @@ def draw_traces(
 
     Raises:
         CapabilityError: the backend cannot show the labels of traces; raised before any model call.
-        JournalError: as `calibwrap.evaluate.collect`.
+        JournalError: as `calibwrap.evaluate.collect`, or traces that another version of the answer rule has read.
     """
     check_needs(type(decoder).__name__, decoder.needs, lm.adapter.name, lm.adapter.provides)
     keys, labels = question_keys(questions), [labels_of(question) for question in questions]
@@ -185,7 +186,23 @@ def draw_traces(
             for index, _ in _counted(keys, written.done, progress):
                 written.append([record(index)])
             done = dict(written.done)
-    return [traces_from(done[key], drawing.label) for key in keys]
+    found = [traces_from(done[key], drawing.label) for key in keys]
+    for key, of in zip(keys, labels, strict=True):
+        _check_rule(done[key], AnswerRule(of, drawing.marker))
+    return found
+
+
+def _check_rule(record: Mapping[str, Any], rule: AnswerRule) -> None:
+    """Return nothing when the traces of a journal line name today what they named when their labels were read.
+
+    Raises:
+        JournalError: another version of the rule read them, so that their probabilities may be those of another place.
+    """
+    if any(trace["label"] != rule.named_in(trace["text"]) for trace in record["traces"]):
+        raise JournalError(
+            f"The traces of question {record['id']!r} were read by another version of calibwrap, which looked for "
+            "answers in another way: draw them again, into another folder."
+        )
 
 
 def _counted(keys: Sequence[str], done: Any, progress: Progress | None) -> Any:

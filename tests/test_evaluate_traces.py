@@ -103,6 +103,16 @@ def test_what_an_adaptive_decoder_did_without_is_counted(tmp_path):
     assert quick["traces_saved"] == 8 * len(QUESTIONS) - quick["traces"] > 0
 
 
+def test_traces_that_were_read_by_another_rule_are_refused(tmp_path):
+    run(tmp_path)
+    head, first, *rest = (tmp_path / TRACES).read_text().splitlines()
+    line = json.loads(first)
+    line["traces"][0]["label"] = 1 - (line["traces"][0]["label"] or 0)
+    (tmp_path / TRACES).write_text("\n".join([head, json.dumps(line), *rest]) + "\n")
+    with pytest.raises(JournalError, match=f"{line['id']!r} were read by another version"):
+        draw_traces_of(tmp_path)
+
+
 def draw_traces_of(folder):
     lm = cw.wrap(ToyAdapter(MODEL))
     return draw_traces(lm, QUESTIONS, drawing_of(DECODER, LETTER), DECODER, folder / TRACES, resume=True)
