@@ -8,7 +8,6 @@
 from typing import TYPE_CHECKING
 
 from calibwrap import errors
-from calibwrap.answer_stream import AnswerStream
 from calibwrap.base import Adapter, Answer, Calibrator, Completion, Decoder, Readout, Sampling
 from calibwrap.capabilities import Needs, Provides
 from calibwrap.on_demand import door
@@ -22,6 +21,7 @@ from calibwrap.wrap import CalibratedLM, wrap
 
 if TYPE_CHECKING:
     from calibwrap import metrics
+    from calibwrap.answer_stream import AnswerStream
     from calibwrap.answers_without_labels import fit_answers_without_labels
     from calibwrap.calibrators import (
         Beta,
@@ -186,6 +186,7 @@ __all__ = [
 ]
 
 _HOMES: dict[str, list[str]] = {
+    "answer_stream": ["AnswerStream"],
     "answers_without_labels": ["fit_answers_without_labels"],
     "calibrators": [
         "Beta",

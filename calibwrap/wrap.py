@@ -7,18 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from calibwrap import saving
-from calibwrap.answer_stream import AnswerStream
+from calibwrap import calibrators, decoders, freetext, saving
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
-from calibwrap.calibrators import Identity, fit_named, groupless_fit
 from calibwrap.capabilities import check_needs
-from calibwrap.decoders import FreeText, Greedy, answered, fitted_on_traces, warn_of_other_use
-from calibwrap.decoders.answer_fits import fit_decoded, template_for
-from calibwrap.decoders.answering import check_decoder, check_template
-from calibwrap.decoders.settings import check_calibrator_type, check_decoder_type
 from calibwrap.errors import InputError
-from calibwrap.freetext import Judge, check_judge, exact_match, graded, references_of
-from calibwrap.freetext.fitting import free_prompts
+from calibwrap.freetext import Judge, exact_match
 from calibwrap.opening import opened_adapter
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
@@ -27,6 +20,7 @@ from calibwrap.readouts.defaults import default_readout, default_reference_reado
 from calibwrap.scores import OptionScores, join
 
 if TYPE_CHECKING:
+    from calibwrap.answer_stream import AnswerStream
     from calibwrap.guarantees import SetMethod
     from calibwrap.guarded import GuardedLM, SetLM
 
@@ -45,7 +39,7 @@ class CalibratedLM:
     """
 
     adapter: Adapter
-    calibrator: Calibrator = field(default_factory=Identity)
+    calibrator: Calibrator = field(default_factory=calibrators.Identity)
     readout: Readout = None  # type: ignore[assignment]  # filled below
     strict: bool = False  # whether answering in another way than that of the fit is an error, not a warning
 
@@ -120,7 +114,7 @@ class CalibratedLM:
             InputError: unknown method, groups missing, or a reference missing or given in vain.
             FitError: the data do not determine the calibrator.
         """
-        spec = groupless_fit(method) if options.get("groups") is None else fit_named(method)
+        spec = calibrators.groupless_fit(method) if options.get("groups") is None else calibrators.fit_named(method)
         chosen = self.readout if readout is None else find_readout(readout)
         if spec.needs_reference != (reference is not None):
             wanted = "needs" if spec.needs_reference else "takes no"
@@ -152,7 +146,7 @@ class CalibratedLM:
         `answers` are for methods with labels, `reference` (scores of the same questions by the reference model, whose
         `provenance` is noted) for methods without.
         """
-        calibrator = fit_named(method)(scores, answers=answers, reference=reference, **options)
+        calibrator = calibrators.fit_named(method)(scores, answers=answers, reference=reference, **options)
         if calibrator.report is not None:
             report = replace(
                 calibrator.report,
@@ -165,14 +159,18 @@ class CalibratedLM:
             calibrator = replace(calibrator, report=report)  # type: ignore[type-var]  # every one is a dataclass
         return replace(self, calibrator=calibrator, readout=readout or self.readout)
 
-    def calibrated_scores(self, questions: Sequence[Question], progress: Progress | None = None) -> OptionScores:
-        """Return the calibrated scores of the options of N questions, shape (N, K).
+    def calibrated_scores(
+        self, questions: Sequence[Question], progress: Progress | None = None, groups: Sequence[str] | None = None
+    ) -> OptionScores:
+        """Return the calibrated scores (N, K) of the options of N questions; `groups` (N,) name each question's group.
 
         Raises:
             ProvenanceMismatch: `strict`, and the calibrator was fitted on traces; else a warning.
+            InputError: `groups` are not one text a question, or the calibrator knows no groups.
         """
-        warn_of_other_use(self.calibrator, is_on_traces=False, strict=self.strict)
-        return self.calibrator(self.scores(questions, progress=progress))
+        decoders.warn_of_other_use(self.calibrator, is_on_traces=False, strict=self.strict)
+        mapped = self.calibrator if groups is None else calibrators.with_groups(self.calibrator, groups, len(questions))
+        return mapped(self.scores(questions, progress=progress))
 
     def choose(self, prompt: str, options: Sequence[str], context: str = "") -> Answer:
         """Return the option that the model holds most probable, and the calibrated probability that it is right.
@@ -182,9 +180,11 @@ class CalibratedLM:
         """
         return self.choose_batch([Question(prompt, options, context=context)])[0]
 
-    def choose_batch(self, questions: Sequence[Question], progress: Progress | None = None) -> list[Answer]:
-        """Return one answer a question, in order."""
-        scores = self.calibrated_scores(questions, progress)
+    def choose_batch(
+        self, questions: Sequence[Question], progress: Progress | None = None, groups: Sequence[str] | None = None
+    ) -> list[Answer]:
+        """Return one answer a question, in order; the arguments are those of `calibrated_scores`."""
+        scores = self.calibrated_scores(questions, progress, groups)
         return [answer_of(question, scores, row, self.calibrator.kind) for row, question in enumerate(questions)]
 
     def __call__(self, prompt: Prompt, decoder: Decoder | None = None, *, steer: bool = False) -> Answer:
@@ -194,12 +194,14 @@ class CalibratedLM:
         """
         return self.batch([prompt], decoder, steer=steer)[0]
 
-    def stream(self, prompt: Prompt, decoder: Decoder | None = None, *, steer: bool = False) -> AnswerStream:
+    def stream(self, prompt: Prompt, decoder: Decoder | None = None, *, steer: bool = False) -> "AnswerStream":
         """Return the tokens of that answer as they are drawn; `AnswerStream.answer` is the answer in the end.
 
         Raises:
             CapabilityError: the backend does not stream; and as `batch`.
         """
+        from calibwrap.answer_stream import AnswerStream
+
         return AnswerStream(self.adapter, self.calibrator, prompt, self._fit_for(decoder), steer)
 
     def batch(self, prompts: Sequence[Prompt], decoder: Decoder | None = None, *, steer: bool = False) -> list[Answer]:
@@ -212,15 +214,15 @@ class CalibratedLM:
             CapabilityError: the backend cannot give what the decoder needs, the calibrator maps options and the
                 decoder reads no labels, or with `steer` the backend draws by itself or the calibrator maps no tokens.
         """
-        return answered(self.adapter, prompts, self._fit_for(decoder), self.calibrator, steer)
+        return decoders.answered(self.adapter, prompts, self._fit_for(decoder), self.calibrator, steer)
 
     def _fit_for(self, decoder: Decoder | None) -> Decoder:
         """Return the decoder, `Greedy` for none; warn, or refuse, where the calibrator was fitted on something else."""
-        chosen = Greedy() if decoder is None else decoder
-        check_decoder_type(chosen)
+        chosen = decoders.Greedy() if decoder is None else decoder
+        decoders.check_decoder_type(chosen)
         if chosen.needs.traces:  # one of options does not go with any other decoder at all
-            warn_of_other_use(self.calibrator, is_on_traces=True, strict=self.strict)
-        check_decoder(self.calibrator, chosen, strict=self.strict)
+            decoders.warn_of_other_use(self.calibrator, is_on_traces=True, strict=self.strict)
+        decoders.check_decoder(self.calibrator, chosen, strict=self.strict)
         return chosen
 
     def answer_batch(
@@ -235,13 +237,13 @@ class CalibratedLM:
 
         `template` writes the prompts; `decoders.answer_fits.template_for` says by which they are written by default.
         """
-        chosen = self._fit_for(decoder or FreeText())
-        asked = template_for(template, self.adapter.provides, type(chosen))
-        prompts = free_prompts(questions, asked, self.adapter.provides)
-        check_template(self.calibrator, asked.label, strict=self.strict)
+        chosen = self._fit_for(decoder or decoders.FreeText())
+        asked = decoders.template_for(template, self.adapter.provides, type(chosen))
+        prompts = freetext.free_prompts(questions, asked, self.adapter.provides)
+        decoders.check_template(self.calibrator, asked.label, strict=self.strict)
         answers, size = list[Answer](), self.adapter.provides.batch_size
         for start in range(0, len(prompts), size):
-            answers += answered(self.adapter, prompts[start : start + size], chosen, self.calibrator)
+            answers += decoders.answered(self.adapter, prompts[start : start + size], chosen, self.calibrator)
             if progress is not None:
                 progress(len(answers), len(prompts))
         return answers
@@ -272,13 +274,15 @@ class CalibratedLM:
             QuestionError: a question has no references.
             FitError: no answer says anything.
         """
-        references_of(questions)  # before any model call
-        check_judge(judge)
-        chosen, raw = decoder or FreeText(), replace(self, calibrator=Identity())
+        freetext.references_of(questions)  # before any model call
+        freetext.check_judge(judge)
+        chosen, raw = decoder or decoders.FreeText(), replace(self, calibrator=calibrators.Identity())
         answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
-        asked = template_for(template, self.adapter.provides, type(chosen)).label
-        correct, origin = graded(answers, questions, judge), self.adapter.fingerprint()
-        return replace(self, calibrator=fit_decoded(answers, correct, method, chosen, asked, origin, **options))
+        asked = decoders.template_for(template, self.adapter.provides, type(chosen)).label
+        correct, origin = freetext.graded(answers, questions, judge), self.adapter.fingerprint()
+        return replace(
+            self, calibrator=decoders.fit_decoded(answers, correct, method, chosen, asked, origin, **options)
+        )
 
     def guard(
         self, questions: Sequence[Question], risk: float = 0.1, delta: float = 0.05, *, progress: Progress | None = None
@@ -330,12 +334,12 @@ class CalibratedLM:
         Raises:
             ProvenanceMismatch: `strict`, and it was fitted elsewhere, as seen here or when it is used; else a warning.
         """
-        check_calibrator_type("calibrator", calibrator)
+        decoders.check_calibrator_type("calibrator", calibrator)
         readout = self.readout
         if calibrator.report is not None and calibrator.report.readout:
             with suppress(InputError):  # a readout of the user's own: it must be set by hand, and is compared below
                 readout = find_readout(calibrator.report.readout)
-        is_for_decoders = calibrator.level == "confidence" or fitted_on_traces(calibrator)
+        is_for_decoders = calibrator.level == "confidence" or decoders.fitted_on_traces(calibrator)
         compared = "" if is_for_decoders else readout.label  # what is for decoders is compared when it is used
         saving.check_provenance(calibrator, self.adapter.fingerprint(), compared, strict=strict)
         return replace(self, calibrator=calibrator, readout=readout, strict=strict)

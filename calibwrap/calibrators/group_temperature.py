@@ -7,8 +7,9 @@ generalizations", 1975.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -187,6 +188,24 @@ def fit_group_temperature(
             date=today(),
         ),
     )
+
+
+def with_groups(calibrator: Calibrator, groups: Sequence[str], n: int) -> Callable[[Any], Any]:
+    """Return the map of the scores of n questions whose groups are `groups`.
+
+    Raises:
+        InputError: `calibrator` is no `GroupTemperature`, or not one text a question.
+
+    >>> by_subject = GroupTemperature(value=1.0, groups=("law",), values=(2.0,))
+    >>> np.exp(with_groups(by_subject, ["law", "art"], 2)(np.log([[0.8, 0.2], [0.8, 0.2]]))).round(4).tolist()
+    [[0.6667, 0.3333], [0.8, 0.2]]
+    """
+    if not isinstance(calibrator, GroupTemperature):
+        raise InputError(
+            "'groups' go with a calibrator of groups, lm.fit(questions, 'group-temperature', groups=[...]). "
+            f"Got {calibrator.kind!r}."
+        )
+    return partial(calibrator, groups=checked_groups(groups, n))
 
 
 def checked_groups(groups: Sequence[str] | None, n: int) -> list[str]:

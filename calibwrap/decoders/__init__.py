@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from calibwrap.on_demand import door
 
 if TYPE_CHECKING:
-    from calibwrap.decoders.answering import answered, decoder_label
+    from calibwrap.decoders.answer_fits import fit_decoded, template_for
+    from calibwrap.decoders.answering import answered, check_decoder, check_template, decoder_label
     from calibwrap.decoders.confidence_at_k import (
         BestOfN,
         ConfidenceAtK,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from calibwrap.decoders.posterior import label_posterior
     from calibwrap.decoders.replay import replayed
     from calibwrap.decoders.rewording import Reworded
+    from calibwrap.decoders.settings import check_calibrator_type, check_decoder_type
     from calibwrap.decoders.stated import PTrue, Stated
     from calibwrap.decoders.trace import Trace, TraceDecoder, traces_of
     from calibwrap.decoders.votes import ConfidenceWeightedVote, MajorityVote, MeanPosterior
@@ -46,11 +48,16 @@ __all__ = [
     "Trace",
     "TraceDecoder",
     "answered",
+    "check_calibrator_type",
+    "check_decoder",
+    "check_decoder_type",
     "check_steering",
+    "check_template",
     "decoder_label",
     "decoder_name",
     "find_decoder",
     "fit_daca_judged",
+    "fit_decoded",
     "fitted_on_traces",
     "fitted_readouts",
     "judgements",
@@ -61,13 +68,15 @@ __all__ = [
     "own_judgements",
     "replayed",
     "selected_scores",
+    "template_for",
     "total_logprob",
     "traces_of",
     "warn_of_other_use",
 ]
 
 _HOMES = {
-    "answering": ["answered", "decoder_label"],
+    "answer_fits": ["fit_decoded", "template_for"],
+    "answering": ["answered", "check_decoder", "check_template", "decoder_label"],
     "confidence_at_k": [
         "BestOfN",
         "ConfidenceAtK",
@@ -86,6 +95,7 @@ _HOMES = {
     "posterior": ["label_posterior"],
     "replay": ["replayed"],
     "rewording": ["Reworded"],
+    "settings": ["check_calibrator_type", "check_decoder_type"],
     "stated": ["PTrue", "Stated"],
     "trace": ["Trace", "TraceDecoder", "traces_of"],
     "votes": ["ConfidenceWeightedVote", "MajorityVote", "MeanPosterior"],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         mean_probability,
         sequence_probability,
     )
+    from calibwrap.freetext.fitting import free_prompts
     from calibwrap.freetext.judging import (
         JUDGES,
         Judge,
@@ -67,6 +68,7 @@ __all__ = [
     "exact",
     "exact_match",
     "f1_above_half",
+    "free_prompts",
     "graded",
     "least_probability",
     "mean_probability",
@@ -105,6 +107,7 @@ _HOMES = {
         "mean_probability",
         "sequence_probability",
     ],
+    "fitting": ["free_prompts"],
     "judging": [
         "JUDGES",
         "Judge",

@@ -15,10 +15,11 @@ from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.evaluate import evaluate
 from calibwrap.evaluate_traces import evaluate_decoder
 from calibwrap.halves import over_halves
-from calibwrap.questions import Question
+from calibwrap.questions import CLOZE, Question
+from calibwrap.readouts import find_readout
 from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores, log_softmax
-from calibwrap.testing import ToyAdapter, ToyModel
+from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
 
 
 def made(sizes, spread, seed=0, k=4):
@@ -188,6 +189,27 @@ def test_a_model_answers_with_the_temperature_of_one_group():
     of_law = lm.with_calibrator(lm.calibrator.of("law"))
     expected = lm.calibrator(lm.scores(asked[:1]), groups=["law"])
     assert of_law.choose_batch(asked[:1])[0].confidence == pytest.approx(expected.confidence[0])
+
+
+@pytest.mark.filterwarnings("ignore:The labels together carry")
+def test_a_model_answers_each_question_with_the_temperature_of_its_group():
+    model = ToyModel.random(3)
+    asked = toy_questions(3, seed=2, model=model, template=CLOZE)
+    lm = cw.CalibratedLM(ToyAdapter(model), readout=find_readout("continuation"))
+    known = lm.with_calibrator(cw.GroupTemperature(1.0, ("law", "art"), (2.0, 0.5)))
+    got = known.choose_batch(asked, groups=["law", "art", "maths"])
+    for answer, question, value in zip(got, asked, (2.0, 0.5, 1.0), strict=True):
+        assert answer.confidence == lm.with_calibrator(cw.Temperature(value)).choose_batch([question])[0].confidence
+
+
+def test_groups_that_do_not_fit_are_refused_before_any_model_call():
+    adapter, asked = ToyAdapter(), [Question("Is it?", ["yes", "no"])]
+    lm = cw.wrap(adapter).with_calibrator(cw.GroupTemperature(1.0, ("law",), (2.0,)))
+    with pytest.raises(InputError, match="'groups' must be 1 texts"):
+        lm.choose_batch(asked, groups=["law", "art"])
+    with pytest.raises(InputError, match="go with a calibrator of groups"):
+        cw.wrap(adapter).choose_batch(asked, groups=["law"])
+    assert not any(adapter.calls.values())
 
 
 @pytest.mark.filterwarnings("ignore:The labels together carry")
