@@ -6,8 +6,9 @@ held-out rows of the train split and the same validation questions of Commonsens
 raw and at two temperatures: its own, refitted on the held-out rows, and the float32 file's, carried over. The key-value
 cache is in float32 for all of them, so that only the weights differ.
 
-The trained model began as the packaged Q4_1 file, dequantised: what it was before training lies on the grid of Q4_1
-already. Other models may lose more, or less.
+The trained model began as the packaged Q4_1 file, dequantised: what it was before training lies on the grid of Q4_1,
+and rounding to that grid again can round the training away. So each file's first choices are compared with those of
+the tuned float32 file and with those from before training. A model that began in full precision may lose less.
 
 Every score is journalled: a run that was ended goes on where it stopped. Intervals are 95 % bootstrap intervals over
 questions, with all seeds of a question together; differences are paired. About 0.8 GB of files a model stay in --out.
@@ -82,6 +83,18 @@ def from_transformers(model: Tuned, scores: Scores, name: str) -> float:
     return float(np.abs(scores[name].probabilities - theirs[: len(scores[name])]).max())
 
 
+def same_choices(models: list[Tuned], of: list[Scores], tuned: list[Scores]) -> dict[str, float | None]:
+    """Return how often one form chooses as the tuned float32 file does, and as the model did before training."""
+    folders = [model.folder.parent / f"start-{model.seed}" for model in models]
+    found: dict[str, float | None] = {"before_training": None}
+    chosen = np.stack([one[TEST].choice for one in of])
+    found["tuned"] = float((chosen == np.stack([one[TEST].choice for one in tuned])).mean())
+    if all((folder / "run.json").exists() for folder in folders):
+        before = np.stack([np.load(folder / "scores.npz")[f"{TEST} logprobs"].argmax(axis=1) for folder in folders])
+        found["before_training"] = float((chosen == before[:, : chosen.shape[1]]).mean())
+    return found
+
+
 def points(models: list[Scores], temperatures: list[float], answers: np.ndarray) -> Pair:
     """Return confidence and correctness (N, S) of the test set, each seed at its temperature."""
     mapped = [cw.Temperature(value)(of[TEST]) for of, value in zip(models, temperatures, strict=True)]
@@ -151,6 +164,9 @@ def main() -> None:
             "forms": rows,
         }
         show(variant, len(seeds), len(sets[TEST]), rows)
+        for form, of in forms.items():
+            rows[form]["same_choice_as"] = same_choices(models, of, forms["f32"])
+            print(f"{form}: the same choice as {rows[form]['same_choice_as']}")
         print(f"largest difference of an option's probability, f32 less Transformers: {max(apart):.1e}", flush=True)
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
