@@ -1,7 +1,7 @@
 """Does Rewarding Doubt work? Stated confidence before and after, on held-out questions and on another set.
 
 SmolLM2-135M-Instruct answers with one of the options' texts, the one it holds likeliest, and states its confidence from
-0 to 10. It is trained on ARC-Easy's train split and asked about the test questions of ARC-Easy and of SciQ. All eleven
+0 to 10. It is trained on ARC-Easy's train split and asked about test questions of ARC-Easy and about SciQ. All eleven
 levels' probabilities are read, so that no number depends on a draw:
 
 - ece, auroc: of a confidence drawn from them, 11 bins; "likeliest": of the one that greedy decoding states; "expected":
