@@ -39,6 +39,8 @@ REGIMES = {"in": ("commonsense_qa",), "out": ("arc_easy", "arc_challenge")}
 TESTS = {"in": ("commonsense_qa",), "out": ("commonsense_qa", "openbookqa", "sciq")}
 """What each regime is tested on: validation splits, never trained on."""
 HARD = {"target": "hard"}
+PAIR = {"over": "pair", "loss": "bce", **HARD}
+"""The choice between the two answers of a pair, by its logarithmic score."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "rcft after dpo": ("rcft", {}, "dpo"),
     "catto": ("catto", {"weight": 0.1}, ""),
     "catto hard": ("catto", {"weight": 0.1, **HARD}, ""),
+    "catto pair": ("catto", {"weight": 1.0, **PAIR}, ""),
 }
 """The rows: trainer, its options, and the variant that comes before."""
 
@@ -76,6 +79,8 @@ SWEEP = {
     **{f"catto {weight:g}": ("catto", {"weight": weight}, "") for weight in (0.03, 0.3)},
     **{f"catto {weight:g} scale 4": ("catto", {"weight": weight, "margin_scale": 4.0}, "") for weight in (0.1, 0.3)},
     **{f"catto hard {weight:g}": ("catto", {"weight": weight, **HARD}, "") for weight in (0.03, 0.3, 1.0)},
+    **{f"catto pair {weight:g}": ("catto", {"weight": weight, **PAIR}, "") for weight in (0.1, 10.0)},
+    "catto pair soft": ("catto", {"weight": 1.0, "over": "pair", "loss": "bce"}, ""),
 }
 """Other settings of CATTO, in-distribution, seed 0 only, compared on held-out rows of the train split."""
 

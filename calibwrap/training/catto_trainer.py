@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
 from calibwrap.errors import InputError
@@ -42,11 +43,16 @@ class CATTOConfig(DPOConfig):  # type: ignore[misc]
     margin_scale: float = field(default=1.0, metadata={"help": "Kappa, slope of the surrogate."})
     detach_target: bool = field(default=False, metadata={"help": "Hold the target constant in the gradient."})
     invert_rejected: bool = field(default=False, metadata={"help": "Target 1 - s for the rejected sequence."})
+    catto_over: str = field(default="tokens", metadata={"help": "tokens (the paper) or pair."})
 
     def __post_init__(self) -> None:
         """Check CATTO's fields, then TRL's."""
         if not 0.0 <= self.catto_weight < float("inf"):
             raise InputError(f"'catto_weight' must be finite and at least 0. Got {self.catto_weight!r}.")
+        if self.catto_over not in ("tokens", "pair"):
+            raise InputError(f"'catto_over' must be 'tokens' or 'pair'. Got {self.catto_over!r}.")
+        if self.catto_over == "pair" and self.invert_rejected:
+            raise InputError("'invert_rejected' is about the rejected tokens: with catto_over='pair' there are none.")
         self.token_loss(rejected=False)
         super().__post_init__()
 
@@ -91,8 +97,10 @@ class CATTOMixin:
 
     The loss is that of TRL plus `catto_weight` times the sum of the calibration losses of the chosen and the rejected
     sequences, each a mean over its response tokens (TRL's end-of-text token included) and then over sequences. With
-    weight 0 the loss is TRL's, and nothing more is logged. Else logged: `preference_loss`, `catto_loss` (the sum),
-    `catto/chosen`, `catto/rejected` and `catto/confidence`.
+    `catto_over="pair"`, which is ours and not the paper's, it is the loss of the choice between both sequences, whose
+    log-odds are the difference of their summed log-probabilities. With weight 0 the loss is TRL's, and nothing more is
+    logged. Else logged: `preference_loss`, `catto_loss`, `catto/confidence`, and of tokens `catto/chosen` and
+    `catto/rejected`, whose sum `catto_loss` is.
 
     Raises:
         InputError: `args` is no `CATTOConfig`.
@@ -130,10 +138,12 @@ class CATTOMixin:
         return (loss, outputs) if return_outputs else loss
 
     def _calibration_loss(self, call: _WatchedCall, inputs: Mapping[str, Any]) -> Tensor:
-        """Return the losses of chosen and rejected sequences, added; the batch holds the chosen ones first."""
+        """Return the losses of chosen and rejected sequences, added, or of the pairs; the chosen ones come first."""
         trainer: Any = self
         keep = inputs["completion_mask"][:, 1:].bool()
         length = keep.shape[1]
+        if trainer.args.catto_over == "pair":
+            return self._pair_loss((call.log_probs[:, -length:] * keep).sum(dim=1))
         targets = inputs["input_ids"][:, 1:][keep]
         hidden = call.hidden[:, -length - 1 : -1][keep]
         of_target = call.log_probs[:, -length:][keep]
@@ -148,6 +158,14 @@ class CATTOMixin:
         confidence = torch.maximum(of_target, of_other).detach().exp().mean()
         self._note(**{"catto/chosen": parts[0], "catto/rejected": parts[1], "catto/confidence": confidence})
         return parts[0] + parts[1]
+
+    def _pair_loss(self, logprobs: Tensor) -> Tensor:
+        """Return the mean loss of choosing between two sequences, from the (2 N,) log-probabilities of all."""
+        trainer: Any = self
+        chosen, rejected = logprobs.float().chunk(2)
+        odds = chosen - rejected
+        self._note(**{"catto/confidence": odds.detach().abs().sigmoid().mean()})
+        return token_losses(logsigmoid(odds), logsigmoid(-odds), trainer.args.token_loss(rejected=False)).mean()
 
     def _note(self, **values: Tensor) -> None:
         """Log means over the processes, as TRL logs its own."""
@@ -218,4 +236,5 @@ def _config(settings: CattoSettings, arguments: Mapping[str, Any]) -> CATTOConfi
         margin_scale=settings.margin_scale,
         detach_target=settings.detach_target,
         invert_rejected=settings.invert_rejected,
+        catto_over=settings.over,
     )

@@ -86,6 +86,8 @@ class CattoSettings(TrainSettings):
     margin_scale: Positive = 1.0
     detach_target: bool = False
     invert_rejected: bool = False
+    over: Literal["tokens", "pair"] = "tokens"
+    """What has a confidence: each token (the paper), or the choice between the two answers of a pair (ours)."""
     rejected: Literal["random", "hardest"] = "random"
     """Which wrong option stands against the right one."""
     template: Literal["cloze", "cloze-chat", "letter", "letter-chat"] = "cloze"

@@ -124,6 +124,30 @@ def test_loss_and_gradient_are_those_of_the_whole_logits(tmp_path, family, optio
         torch.testing.assert_close(found[name], gradient, atol=2e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"catto_loss": "bce", "catto_target": "hard"}, {"margin_scale": 4.0}])
+def test_a_pair_is_a_choice_of_two_answers(tmp_path, options):
+    """The loss is that of one token in a vocabulary of two, whose logits are the answers' log-probabilities."""
+    ours = trainer(tmp_path, catto_weight=0.5, catto_over="pair", **options)
+    inputs = batch(ours)
+    logits = ours.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, :-1]
+    each = logits.log_softmax(-1).gather(2, inputs["input_ids"][:, 1:, None])[..., 0]
+    both = torch.stack((each * inputs["completion_mask"][:, 1:]).sum(dim=1).chunk(2), dim=1)[:, None]
+    names = {"catto_loss": "loss", "catto_target": "target"}
+    first = torch.zeros(len(both), 1, dtype=torch.long)
+    choice = catto_loss(both, first, first + 1, **{names.get(name, name): value for name, value in options.items()})
+    theirs = DPOTrainer._compute_loss(ours, ours.model, inputs, False) + 0.5 * choice
+    wanted = gradients(ours.model, theirs)
+    loss = ours.compute_loss(ours.model, inputs)
+    assert loss.item() == pytest.approx(theirs.item(), rel=5e-6)
+    found = gradients(ours.model, loss)
+    assert set(found) == set(wanted)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, atol=2e-6, rtol=1e-4)
+    logged = ours._metrics["train" if ours.model.training else "eval"]
+    assert logged["catto/confidence"][-1] == pytest.approx(both.softmax(-1).amax(-1).mean().item(), rel=1e-5)
+    assert "catto/chosen" not in logged
+
+
 def test_lora_needs_no_reference_and_equals_the_whole_logits(tmp_path):
     ours = trainer(tmp_path, peft=True, catto_weight=0.5, gradient_checkpointing=False)
     ours.train()  # away from B = 0, so that A has a gradient too
@@ -294,7 +318,12 @@ def test_whole_logits_for_whoever_asks_trl_for_them(tmp_path):
 
 
 def test_configuration_is_checked(tmp_path):
-    for options, says in (({"catto_weight": -1.0}, "at least 0"), ({"catto_loss": "l3"}, "'l1', 'l2', 'bce'")):
+    for options, says in (
+        ({"catto_weight": -1.0}, "at least 0"),
+        ({"catto_loss": "l3"}, "'l1', 'l2', 'bce'"),
+        ({"catto_over": "letters"}, "'tokens' or 'pair'"),
+        ({"catto_over": "pair", "invert_rejected": True}, "there are none"),
+    ):
         with pytest.raises(InputError, match=says):
             CATTOConfig(output_dir=str(tmp_path), **COMMON, **options)
     with pytest.raises(InputError, match="CATTOConfig"):
