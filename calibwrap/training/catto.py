@@ -83,7 +83,7 @@ class TokenLoss:
         for name, value, known in (("loss", self.loss, get_args(Loss)), ("target", self.target, get_args(Target))):
             if value not in known:
                 raise InputError(f"{name!r} must be one of {', '.join(map(repr, known))}. Got {value!r}.")
-        if not 0.0 < self.margin_scale < float("inf"):
+        if not isinstance(self.margin_scale, (int, float)) or not 0.0 < self.margin_scale < float("inf"):
             raise InputError(f"'margin_scale' must be finite and above 0. Got {self.margin_scale!r}.")
 
     def __call__(self, p_target: Any, p_other: Any) -> Terms:
@@ -161,7 +161,8 @@ def catto_loss(
         a float for NumPy arrays, a differentiable scalar for torch tensors; softmax in 32 bits, or 64 for float64.
 
     Raises:
-        InputError: shapes that do not fit, a target outside the vocabulary, or a sequence without response tokens.
+        InputError: shapes that do not fit, targets that are no integers or outside the vocabulary, a mask of other
+            values than 0 and 1, or a sequence without response tokens.
 
     >>> from math import log
     >>> sure_and_wrong, sure_and_right = [[[9.0, 0.0]]], [[[0.0, 9.0]]]
@@ -211,8 +212,10 @@ def _computed(
 ) -> tuple[float, NDArray[Any]]:
     z = np.asarray(logits)
     z = z if z.dtype == np.float64 or z.dtype == np.float32 else z.astype(np.float64 if z.dtype == int else np.float32)
-    ids, keep = np.asarray(targets), np.asarray(mask).astype(bool)
-    check_shapes(z.shape, ids.shape, keep.shape)
+    ids, shown = np.asarray(targets), np.asarray(mask)
+    check_shapes(z.shape, ids.shape, shown.shape)
+    keep = shown == 1
+    check_kinds(ids.dtype, is_whole=ids.dtype.kind in "iu", is_mask=bool((keep | (shown == 0)).all()))
     sequences, positions = np.nonzero(keep)
     chosen = ids[sequences, positions].astype(np.int64)
     counts = keep.sum(axis=1)
@@ -269,6 +272,18 @@ def check_shapes(logits: tuple[int, ...], targets: tuple[int, ...], mask: tuple[
             "Expected 'logits' (B, T, V) with V at least 2, 'targets' (B, T) and 'mask' (B, T), none of them empty. "
             f"Got {tuple(logits)}, {tuple(targets)} and {tuple(mask)}."
         )
+
+
+def check_kinds(targets: object, *, is_whole: bool, is_mask: bool) -> None:
+    """Return nothing when targets are integers and the mask holds 0 and 1 alone.
+
+    Raises:
+        InputError: they are not; `targets` is the type that is told.
+    """
+    if not is_whole:
+        raise InputError(f"'targets' must be integers, the ids of tokens. Got {targets}.")
+    if not is_mask:
+        raise InputError("'mask' must hold true and false, or 1 and 0, alone. It holds something else.")
 
 
 def check_tokens(counts: list[int], least: int, most: int, vocabulary: int) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from calibwrap.errors import InputError
-from calibwrap.training.catto import TokenLoss, check_shapes, check_tokens, chunks
+from calibwrap.training.catto import TokenLoss, check_kinds, check_shapes, check_tokens, chunks
 
 
 class _OnLogits(torch.autograd.Function):  # type: ignore[misc]
@@ -110,8 +110,11 @@ def torch_catto_loss(logits: Tensor, targets: Any, mask: Any, terms: TokenLoss) 
     0.0
     """
     ids = torch.as_tensor(targets, device=logits.device)
-    keep = torch.as_tensor(mask, device=logits.device).bool()
-    check_shapes(tuple(logits.shape), tuple(ids.shape), tuple(keep.shape))
+    shown = torch.as_tensor(mask, device=logits.device)
+    check_shapes(tuple(logits.shape), tuple(ids.shape), tuple(shown.shape))
+    keep = shown == 1
+    is_whole = not ids.is_floating_point() and ids.dtype != torch.bool
+    check_kinds(ids.dtype, is_whole=is_whole, is_mask=bool((keep | (shown == 0)).all()))
     if not logits.is_floating_point():
         raise InputError(f"'logits' must be floating-point numbers. Got {logits.dtype}.")
     places, counts = keep.nonzero(), keep.sum(dim=1)

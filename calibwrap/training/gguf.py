@@ -33,7 +33,8 @@ def export_gguf(folder: str | Path, file: str | Path, *, outtype: OutType = "f32
         outtype: "f32" loses nothing; "f16" halves the file; "q8_0" quantises to 8 bits.
 
     Raises:
-        InputError: another architecture, tokenizer or rotary scaling than this function writes, or a wrong `outtype`.
+        InputError: another architecture, tokenizer or rotary scaling than this function writes, a wrong `outtype`, or
+            a folder to write to that does not exist.
         ModelError: the folder cannot be read, or holds a weight that Llama does not have.
         MissingExtra: the package gguf is not installed.
     """
@@ -43,6 +44,8 @@ def export_gguf(folder: str | Path, file: str | Path, *, outtype: OutType = "f32
         raise InputError(f"'outtype' must be one of {', '.join(_FILE_TYPES)}. Got {outtype!r}.")
     gguf = need("gguf", feature="writing a GGUF file", extra="train")
     folder, file = Path(folder), Path(file)
+    if not file.parent.is_dir():
+        raise InputError(f"The folder of '{file}' does not exist: make it first, or choose another file.")
     config, tokenizer = _opened(folder)
     with ExitStack() as opened, replacing(file) as part:
         tensors = dict(_tensors(folder, config, opened))

@@ -259,6 +259,10 @@ def test_gradient_follows_the_loss_of_a_larger_graph():
         ((1, 2, 3), [0, 1], [[1, 1]], r"Got \(1, 2, 3\), \(2,\) and"),
         ((1, 2, 1), [[0, 0]], [[1, 1]], "V at least 2"),
         ((1, 2, 3), [[0, 1]], [[1]], "Got"),
+        ((1, 2, 3), [[0, 1]], [[1, -1]], "'mask' must hold"),
+        ((1, 2, 3), [[0, 1]], [[1.0, float("nan")]], "'mask' must hold"),
+        ((1, 2, 3), [[0.0, 1.5]], [[1, 1]], "'targets' must be integers"),
+        ((1, 2, 3), [[True, False]], [[1, 1]], "'targets' must be integers"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(library, shape, targets, mask, says):
@@ -273,6 +277,7 @@ def test_what_cannot_be_meant_is_refused(library, shape, targets, mask, says):
         ({"target": "soft"}, "'target' must be one of 'surrogate', 'hard'"),
         ({"margin_scale": 0.0}, "above 0"),
         ({"margin_scale": float("nan")}, "above 0"),
+        ({"margin_scale": "1"}, "above 0"),
     ],
 )
 def test_unknown_options_are_refused(options, says):

@@ -117,6 +117,8 @@ def test_what_cannot_be_written_is_refused_by_name(tmp_path):
     folder = saved(tmp_path)
     with pytest.raises(InputError, match=r"must be one of f32, f16, q8_0\. Got 'q4'"):
         export_gguf(folder, tmp_path / "x.gguf", outtype="q4")
+    with pytest.raises(InputError, match="does not exist: make it first"):
+        export_gguf(folder, tmp_path / "nowhere" / "x.gguf")
     config = json.loads((folder / "config.json").read_text())
     config["rope_parameters"] = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
     (folder / "config.json").write_text(json.dumps(config))
