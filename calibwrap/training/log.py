@@ -68,6 +68,8 @@ def is_finished(output: Path) -> bool:
 def open_log(settings: TrainSettings, held_out: Sequence[Question], resume: bool) -> Iterator[RunLog]:
     """Yield the log in the output folder, which says what the run is determined by.
 
+    An error before anything was done leaves no log behind, so that the next start need not be a resumed one.
+
     Raises:
         JournalError: there is a log and `resume` is false, or it is that of other settings, which are named.
     """
@@ -80,5 +82,11 @@ def open_log(settings: TrainSettings, held_out: Sequence[Question], resume: bool
         "held_out_questions": hashlib.sha256(asked.encode()).hexdigest()[:16],
     }
     settings.output.mkdir(parents=True, exist_ok=True)
-    with Journal.open(Path(settings.output) / FILE, header, resume) as journal:
-        yield RunLog(journal)
+    path = Path(settings.output) / FILE
+    with Journal.open(path, header, resume) as journal:
+        try:
+            yield RunLog(journal)
+        except BaseException:
+            if not journal.done:
+                path.unlink()
+            raise

@@ -96,6 +96,7 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
         return _train_head(settings, progress)
     for package in ("torch", "transformers", "trl", "peft", "datasets", "accelerate"):
         need(package, feature="training", extra="train")
+    _check_trackers(settings.report_to)
     held_out = _held_out(settings)
     with ExitStack() as opened:
         log = None
@@ -123,6 +124,16 @@ def _train_head(settings: HeadSettings, progress: Progress | None) -> Result:
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     train_head(settings.model_copy(update={"model": f"{runtime}:{resolve(target)}"}), progress)
     return Result(settings.method, settings.output, 1, 1)
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Refuse a tracker that Transformers does not know, before anything is loaded."""
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    try:
+        get_reporting_integration_callbacks([name for name in names if name not in ("all", "none")])
+    except ValueError as error:
+        raise InputError(f"'report_to' must name trackers of Transformers. Got {list(names)}: {error}") from error
 
 
 def _held_out(settings: WeightSettings) -> Sequence[Any]:

@@ -13,7 +13,7 @@ from transformers import TrainerState
 
 import calibwrap as cw
 from calibwrap.data import save_questions
-from calibwrap.errors import InputError, JournalError, ModelError, QuestionError
+from calibwrap.errors import InputError, JournalError, ModelError, PromptTooLong, QuestionError
 from calibwrap.training import run as module
 from calibwrap.training import train
 from calibwrap.training.callbacks import LogCallback, Stop
@@ -219,6 +219,22 @@ def test_no_number_is_told_before_the_checkpoint_is_written():
         callback.on_log(None, TrainerState(global_step=2), None, {"loss": float("nan")})
     with pytest.raises(ModelError, match="'grad_norm' became inf"):
         callback.on_log(None, TrainerState(global_step=2), None, {"loss": 0.5, "grad_norm": float("inf")})
+
+
+def test_a_start_that_failed_leaves_nothing_in_the_way_of_the_next(folder):
+    asked = runs.settings(folder, "failed", max_length=8)
+    with pytest.raises(PromptTooLong):
+        module.train(asked)
+    assert not (asked.output / "training.jsonl").exists()
+    with pytest.raises(PromptTooLong):  # and not that there is a log of an earlier run
+        module.train(asked)
+
+
+def test_an_unknown_tracker_is_refused_before_anything_is_loaded(folder):
+    asked = runs.settings(folder, "tracked", model="no such model", report_to=["nope"])
+    with pytest.raises(InputError, match=r"'report_to' must name trackers.*\['nope'\]"):
+        module.train(asked)
+    assert not asked.output.exists()
 
 
 def test_held_out_questions_that_are_trained_on_are_refused(folder):
