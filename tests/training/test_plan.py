@@ -3,7 +3,7 @@
 import pytest
 from transformers import GPT2Config, LlamaConfig
 
-from calibwrap.errors import InputError, ModelError
+from calibwrap.errors import InputError, ModelError, QuestionError
 from calibwrap.training import save_weights
 from calibwrap.training.plan import configuration, counted, plan, rows
 from calibwrap.training.settings import Lora
@@ -61,6 +61,14 @@ def test_texts_in_a_step(folder):
         rows(runs.settings(folder, method="rcft", readout="letters"), train)
     for algorithm, texts in (("rloo", 20), ("grpo", 20), ("exact", 4)):
         assert rows(runs.settings(folder, method="rewarding-doubt", algorithm=algorithm, draws=5), train) == texts
+
+
+@pytest.mark.parametrize("method", ["catto", "cft", "rcft"])
+def test_questions_without_an_answer_are_told_by_the_plan(folder, method):
+    (folder / "open.jsonl").write_text('{"id": "q7", "prompt": "Is it?", "options": ["yes", "no"]}\n', encoding="utf-8")
+    asked = runs.settings(folder, "open", method, train={"source": str(folder / "open.jsonl")}, held_out=None)
+    with pytest.raises(QuestionError, match=r"1 of 1 questions have none \(first: q7\)"):
+        plan(asked)
 
 
 def test_a_head_trains_no_weights(folder):
