@@ -82,6 +82,22 @@ def gradients(model, loss):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def check_loss_and_gradient(ours, inputs, theirs):
+    wanted = gradients(ours.model, theirs)
+    loss = ours.compute_loss(ours.model, inputs)
+    assert loss.item() == pytest.approx(theirs.item(), rel=5e-6)
+    found = gradients(ours.model, loss)
+    assert set(found) == set(wanted)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, atol=2e-6, rtol=1e-4)
+
+
+def as_loss(options):
+    """Return the configuration's options by the names of `catto_loss`."""
+    names = {"catto_loss": "loss", "catto_target": "target"}
+    return {names.get(name, name): value for name, value in options.items()}
+
+
 def gemma2():
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
              "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 330, "initializer_range": 0.5,
@@ -111,17 +127,9 @@ def granite():
 def test_loss_and_gradient_are_those_of_the_whole_logits(tmp_path, family, options):
     ours = trainer(tmp_path, model=family(), catto_weight=0.5, **options)
     inputs = batch(ours)
-    names = {"catto_loss": "loss", "catto_target": "target"}
-    settings = {names.get(name, name): value for name, value in options.items()}
     preference = DPOTrainer._compute_loss(ours, ours.model, inputs, False)
-    theirs = preference + whole_logits_loss(ours.model, inputs, weight=0.5, **settings)
-    wanted = gradients(ours.model, theirs)
-    loss = ours.compute_loss(ours.model, inputs)
-    assert loss.item() == pytest.approx(theirs.item(), rel=5e-6)
-    found = gradients(ours.model, loss)
-    assert set(found) == set(wanted)
-    for name, gradient in wanted.items():
-        torch.testing.assert_close(found[name], gradient, atol=2e-6, rtol=1e-4)
+    theirs = preference + whole_logits_loss(ours.model, inputs, weight=0.5, **as_loss(options))
+    check_loss_and_gradient(ours, inputs, theirs)
 
 
 @pytest.mark.parametrize("options", [{}, {"catto_loss": "bce", "catto_target": "hard"}, {"margin_scale": 4.0}])
@@ -132,17 +140,10 @@ def test_a_pair_is_a_choice_of_two_answers(tmp_path, options):
     logits = ours.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, :-1]
     each = logits.log_softmax(-1).gather(2, inputs["input_ids"][:, 1:, None])[..., 0]
     both = torch.stack((each * inputs["completion_mask"][:, 1:]).sum(dim=1).chunk(2), dim=1)[:, None]
-    names = {"catto_loss": "loss", "catto_target": "target"}
     first = torch.zeros(len(both), 1, dtype=torch.long)
-    choice = catto_loss(both, first, first + 1, **{names.get(name, name): value for name, value in options.items()})
+    choice = catto_loss(both, first, first + 1, **as_loss(options))
     theirs = DPOTrainer._compute_loss(ours, ours.model, inputs, False) + 0.5 * choice
-    wanted = gradients(ours.model, theirs)
-    loss = ours.compute_loss(ours.model, inputs)
-    assert loss.item() == pytest.approx(theirs.item(), rel=5e-6)
-    found = gradients(ours.model, loss)
-    assert set(found) == set(wanted)
-    for name, gradient in wanted.items():
-        torch.testing.assert_close(found[name], gradient, atol=2e-6, rtol=1e-4)
+    check_loss_and_gradient(ours, inputs, theirs)
     logged = ours._metrics["train" if ours.model.training else "eval"]
     assert logged["catto/confidence"][-1] == pytest.approx(both.softmax(-1).amax(-1).mean().item(), rel=1e-5)
     assert "catto/chosen" not in logged
