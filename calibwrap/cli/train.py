@@ -1,5 +1,6 @@
 """`calibwrap train`: weights or a head that are calibrated, from a YAML file."""
 
+import gc
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: 
 
     quiet = as_json or not is_main_process()
     say(f"Training {settings.model} by {settings.method}; everything goes to {settings.output}", quiet)
-    with progress_bar("steps", quiet) as progress, _left_together():
+    with progress_bar("steps", quiet) as progress, left_together():
         result = train(settings, resume=resume, progress=progress)
     if not result.finished:
         raise CalibwrapError(
@@ -42,13 +43,17 @@ def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: 
 
 
 @contextmanager
-def _left_together() -> Iterator[None]:
-    """Close what several processes of one run share: a process that just ends may abort."""
+def left_together() -> Iterator[None]:
+    """Close what several processes of one run share: a process that just ends may abort.
+
+    A trainer, which is full of cycles, keeps the threads of its process group: it has to go first.
+    """
     try:
         yield
     finally:
         torch = sys.modules.get("torch")  # where it could not be imported, that is the error to be told
         if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+            gc.collect()
             torch.distributed.destroy_process_group()
 
 

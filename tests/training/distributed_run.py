@@ -7,9 +7,13 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
+from calibwrap.cli.train import left_together
 from calibwrap.training import train
 from calibwrap.training.callbacks import StopCallback
 from calibwrap.training.reading import read_settings
@@ -21,11 +25,12 @@ def work(rank, port, paths):
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
-    for path in paths:
-        if path.endswith("stopped.yaml") and rank == 1:
-            stop_after(2)
-        train(read_settings(path))
-    torch.distributed.destroy_process_group()
+    with left_together():
+        for path in paths:
+            with stop_after(2) if path.endswith("stopped.yaml") and rank == 1 else nullcontext():
+                train(read_settings(path))
+    threads = {name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")}
+    assert not {"gloo_tcp_loop", "pt_gloo_runloop"} & threads, "these would outlive the interpreter"
 
 
 def stop_after(step):
@@ -37,7 +42,7 @@ def stop_after(step):
             os.kill(os.getpid(), signal.SIGTERM)
         told(self, args, state, control, **rest)
 
-    StopCallback.on_step_end = on_step_end
+    return patch.object(StopCallback, "on_step_end", on_step_end)
 
 
 if __name__ == "__main__":

@@ -131,28 +131,32 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
 
 
 WORKER = """
+import gc
 import sys
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from calibwrap.data import load_questions
 from calibwrap.training import RCFTConfig, RCFTTrainer
 
+def work(folder):
+    trainer = RCFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder),
+        args=RCFTConfig(
+            folder + "/out", use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, max_steps=3, seed=0,
+            optim="sgd", per_device_train_batch_size=3, learning_rate=1e-3, max_grad_norm=0, logging_steps=1,
+            least_in_bin=2, n_bins=4, lr_scheduler_type="constant",
+        ),
+        train_dataset=load_questions(folder + "/asked.jsonl"),
+        processing_class=AutoTokenizer.from_pretrained(folder),
+    )
+    trainer.train()
+    if trainer.accelerator.is_main_process:
+        trained = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        torch.save([trained, trainer.state.log_history], folder + "/two.pt")
+
 torch.set_num_threads(1)
-folder = sys.argv[1]
-trainer = RCFTTrainer(
-    model=AutoModelForCausalLM.from_pretrained(folder),
-    args=RCFTConfig(
-        folder + "/out", use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, max_steps=3, seed=0,
-        optim="sgd", per_device_train_batch_size=3, learning_rate=1e-3, max_grad_norm=0, logging_steps=1,
-        least_in_bin=2, n_bins=4, lr_scheduler_type="constant",
-    ),
-    train_dataset=load_questions(folder + "/asked.jsonl"),
-    processing_class=AutoTokenizer.from_pretrained(folder),
-)
-trainer.train()
-if trainer.accelerator.is_main_process:
-    trained = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-    torch.save([trained, trainer.state.log_history], folder + "/two.pt")
+work(sys.argv[1])
+gc.collect()  # a trainer keeps the threads of its process group, which must not outlive the interpreter
 torch.distributed.destroy_process_group()
 """
 

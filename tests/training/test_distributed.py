@@ -27,8 +27,8 @@ def folder(tmp_path_factory):
     """Return a folder in which two processes have run each case, in one pair of processes."""
     folder = tmp_path_factory.mktemp("distributed")
     runs.prepare(folder)
-    paths = [written(settings(folder, method, "two", batch_size=2), folder / f"{method}.yaml") for method in CASES]
-    paths.append(written(settings(folder, "catto", "stopped", batch_size=2, held_out=None), folder / "stopped.yaml"))
+    paths = [written(settings(folder, "catto", "stopped", batch_size=2, held_out=None), folder / "stopped.yaml")]
+    paths += [written(settings(folder, method, "two", batch_size=2), folder / f"{method}.yaml") for method in CASES]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
