@@ -2,17 +2,19 @@
 
 SmolLM2-135M-Instruct, trained with LoRA on right options against random wrong ones. In-distribution: trained on
 CommonsenseQA's train split, tested on its validation split. Out of it: trained on ARC's train splits, tested on
-CommonsenseQA, OpenBookQA and SciQ. Option texts, read as continuations. What has a choice (lambda, margin scale,
-target) is chosen on rows of the train split that nothing was trained on, and so is each model's temperature.
+CommonsenseQA, OpenBookQA and SciQ. Option texts, read as continuations: summed log-probabilities, and the same scores
+divided by the number of tokens. What has a choice (lambda, margin scale, target) is chosen on rows of the train split
+that nothing was trained on, and so is each model's temperature.
 
-Every run writes its option scores and its LoRA adapter into a folder of its own, so the work can be ended at any time
+Every run writes its LoRA adapter and its option scores into a folder of its own, so the work can be ended at any time
 and goes on where it stopped; the tables come from the stored scores. Two processes may share the folder.
 
-    OMP_NUM_THREADS=1 python benchmarks/catto_table.py [--work FOLDER] [--seeds 3] [--sweep] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/catto_table.py [--work FOLDER] [--seeds 3] [--only ROW ...] [--json FILE]
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -38,6 +40,7 @@ REGIMES = {"in": ("commonsense_qa",), "out": ("arc_easy", "arc_challenge")}
 """What each regime trains on."""
 TESTS = {"in": ("commonsense_qa",), "out": ("commonsense_qa", "openbookqa", "sciq")}
 """What each regime is tested on: validation splits, never trained on."""
+READOUTS = ("summed", "per token")
 HARD = {"target": "hard"}
 PAIR = {"over": "pair", "loss": "bce", **HARD}
 """The choice between the two answers of a pair, by its logarithmic score."""
@@ -70,29 +73,26 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "dpo+bce": ("catto", {"weight": 0.1, "loss": "bce"}, ""),
     "rcft after dpo": ("rcft", {}, "dpo"),
     "catto": ("catto", {"weight": 0.1}, ""),
-    "catto hard": ("catto", {"weight": 0.1, **HARD}, ""),
-    "catto pair": ("catto", {"weight": 1.0, **PAIR}, ""),
+    "catto hard": ("catto", {"weight": 0.3, **HARD}, ""),
 }
 """The rows: trainer, its options, and the variant that comes before."""
 
 SWEEP = {
     **{f"catto {weight:g}": ("catto", {"weight": weight}, "") for weight in (0.03, 0.3)},
     **{f"catto {weight:g} scale 4": ("catto", {"weight": weight, "margin_scale": 4.0}, "") for weight in (0.1, 0.3)},
-    **{f"catto hard {weight:g}": ("catto", {"weight": weight, **HARD}, "") for weight in (0.03, 0.3, 1.0)},
-    **{f"catto pair {weight:g}": ("catto", {"weight": weight, **PAIR}, "") for weight in (0.1, 10.0)},
+    **{f"catto hard {weight:g}": ("catto", {"weight": weight, **HARD}, "") for weight in (0.03, 0.1, 1.0)},
+    "catto pair": ("catto", {"weight": 1.0, **PAIR}, ""),
     "catto pair soft": ("catto", {"weight": 1.0, "over": "pair", "loss": "bce"}, ""),
 }
 """Other settings of CATTO, in-distribution, seed 0 only, compared on held-out rows of the train split."""
 
 
-def runs(regimes: Sequence[str], seeds: int, sweep: bool) -> Iterator[Run]:
+def runs(regimes: Sequence[str], seeds: int, rows: Sequence[str]) -> Iterator[Run]:
     """Yield what is to be trained, in an order in which everything comes after what it needs."""
     for seed in range(seeds):
         for regime in regimes:
-            for variant, (method, options, after) in VARIANTS.items():
-                yield Run(regime, method, seed, options, after, variant)
-            if sweep and (regime, seed) == ("in", 0):
-                for variant, (method, options, after) in SWEEP.items():
+            for variant, (method, options, after) in (VARIANTS | SWEEP).items():
+                if variant in rows and (variant in VARIANTS or (regime, seed) == ("in", 0)):
                     yield Run(regime, method, seed, options, after, variant)
 
 
@@ -124,6 +124,8 @@ def trained(chosen: argparse.Namespace, run: Run, questions: Sequence[Question],
     if run.after:
         before = chosen.work / run.regime / f"{run.after}-{run.seed}" / "adapter"
         model = PeftModel.from_pretrained(model, before).merge_and_unload()
+    if (folder / "log.json").exists():
+        return tokenizer, PeftModel.from_pretrained(model, folder / "adapter").merge_and_unload()
     if run.method == "start":
         return tokenizer, model
     homes = {"catto": "catto_trainer", "cft": "cft_trainer", "rcft": "cft_trainer"}
@@ -144,7 +146,7 @@ def trained(chosen: argparse.Namespace, run: Run, questions: Sequence[Question],
     arguments = {
         "output_dir": str(folder / "checkpoints"), "seed": run.seed, "max_steps": chosen.steps,
         "per_device_train_batch_size": chosen.batch, "learning_rate": asked.learning_rate, "save_strategy": "no",
-        "report_to": [], "use_cpu": True, "bf16": False, "logging_steps": 10, "disable_tqdm": True,
+        "report_to": [], "use_cpu": True, "bf16": chosen.bf16, "logging_steps": 10, "disable_tqdm": True,
         "gradient_checkpointing": False,
     }  # fmt: skip
     trainer = import_module(f"calibwrap.training.{homes[run.method]}").build(asked, model, tokenizer, arguments)
@@ -155,27 +157,42 @@ def trained(chosen: argparse.Namespace, run: Run, questions: Sequence[Question],
 
 
 def carry_out(chosen: argparse.Namespace, run: Run) -> None:
-    """Train one model and store its option scores on every set."""
+    """Train one model, unless its adapter is there, and store its option scores on every set."""
     folder = chosen.work / run.folder
     folder.mkdir(parents=True, exist_ok=True)
     sets = questions_of(chosen, run.regime)
     began = time.perf_counter()
-    tokenizer, model = trained(chosen, run, sets["train"], folder)
-    seconds = time.perf_counter() - began
+    tokenizer, model = trained(chosen, run, sets.pop("train"), folder)
     model.eval()
-    stored: dict[str, Any] = {}
     with cw.wrap(model, tokenizer) as lm:
-        for name, asked in sets.items():
-            if name != "train":
-                scores = lm.scores(asked, readout="continuation")
-                stored[f"{name} logprobs"] = scores.logprobs
-                stored[f"{name} answers"] = np.array([question.answer for question in asked])
+        stored = {f"{name} {key}": value for name, asked in sets.items() for key, value in read(lm, asked).items()}
     with replacing(folder / "scores.npz") as path, path.open("wb") as file:
         np.savez(file, **stored)
-    told = {**asdict(run), "training_seconds": seconds, "seconds": time.perf_counter() - began}
+    told = {**asdict(run), "steps": chosen.steps, "bf16": chosen.bf16, "seconds": time.perf_counter() - began}
     with replacing(folder / "run.json") as path:
         path.write_text(json.dumps(told, indent=1), encoding="utf-8")
-    print(f"{run.folder}: trained in {seconds:.0f} s, {told['seconds']:.0f} s in all", file=sys.stderr, flush=True)
+    print(f"{run.folder}: {told['seconds']:.0f} s in all", file=sys.stderr, flush=True)
+
+
+def read(lm: cw.LM, asked: Sequence[Question]) -> dict[str, np.ndarray]:
+    """Return the options' log-probabilities of both readouts, (N, K) each, and the answers, (N,).
+
+    The sums are what the model gives; where the log-probabilities of a question are known up to one number, so are the
+    sums, and dividing them by the number of tokens is the other readout.
+    """
+    readout = cw.Continuation()
+    scores = lm.scores(asked, readout=readout)
+    sums = scores.logprobs + np.log(scores.label_mass)[:, None]
+    rows = []
+    for each, row in zip(asked, sums, strict=True):
+        prompt, separator = readout.template.prompt(each), readout.template.separator
+        counts = [len(lm.adapter.tokenize(prompt, separator + option)[1]) for option in each.options]
+        rows.append(list(row[: len(counts)] / counts))
+    return {
+        "summed": scores.logprobs,
+        "per token": cw.OptionScores.from_rows(rows, "per token").logprobs,
+        "answers": np.array([question.answer for question in asked]),
+    }
 
 
 @contextlib.contextmanager
@@ -213,7 +230,7 @@ def measured(logprobs: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == answers
 
 
-def figures(folders: Sequence[Path], name: str, temperature: bool, resamples: int) -> dict[str, Any]:
+def figures(folders: Sequence[Path], name: str, readout: str, temperature: bool, resamples: int) -> dict[str, Any]:
     """Return accuracy and ECE of one variant on one set, all seeds together; questions are resampled with their seeds.
 
     With `temperature` each seed's scores are divided by what its own held-out rows of the train split ask for.
@@ -223,9 +240,9 @@ def figures(folders: Sequence[Path], name: str, temperature: bool, resamples: in
         stored = np.load(folder / "scores.npz")
         calibrator: Any = cw.Identity() if not temperature else None
         if calibrator is None:
-            calibrator = cw.fit_temperature(stored["choice logprobs"], stored["choice answers"])
+            calibrator = cw.fit_temperature(stored[f"choice {readout}"], stored["choice answers"])
             values.append(calibrator.value)
-        said, right = measured(calibrator(stored[f"{name} logprobs"]), stored[f"{name} answers"])
+        said, right = measured(calibrator(stored[f"{name} {readout}"]), stored[f"{name} answers"])
         confidence.append(said)
         correct.append(right)
     said, right = np.array(confidence).T, np.array(correct).T
@@ -266,17 +283,17 @@ def tables(chosen: argparse.Namespace) -> dict[str, Any]:
     """Return and print the tables of what is done so far."""
     results: dict[str, Any] = {}
     for regime in chosen.regimes:
-        for name in ("choice", *TESTS[regime]):
+        for name, readout in itertools.product(("choice", *TESTS[regime]), READOUTS):
             rows: dict[str, Any] = {}
             for variant in [*VARIANTS, *SWEEP]:
-                folders = sorted(path.parent for path in (chosen.work / regime).glob(f"{variant}-[0-9]*/run.json"))
+                folders = sorted(path.parent for path in (chosen.work / regime).glob(f"{variant}-[0-9]/run.json"))
                 if folders:
                     rows[variant] = {
-                        state: figures(folders, name, state == "temperature", chosen.resamples)
+                        state: figures(folders, name, readout, state == "temperature", chosen.resamples)
                         for state in ("raw", "temperature")
                     }
-            title = f"trained {'on' if regime == 'in' else 'elsewhere, tested on'} {name}"
-            results[f"{regime} {name}"] = show(title, rows, chosen.resamples)
+            title = f"trained {'on' if regime == 'in' else 'elsewhere, tested on'} {name}, {readout}"
+            results[f"{regime} {name} {readout}"] = show(title, rows, chosen.resamples)
     return results
 
 
@@ -312,11 +329,13 @@ def main() -> None:
     parser.add_argument("--tests", type=int, default=300, help="questions of each test set")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resamples", type=int, default=1000)
-    parser.add_argument("--sweep", action="store_true", help="also CATTO's other settings, seed 0")
+    parser.add_argument("--bf16", action="store_true", help="train with bfloat16 where that is enough")
+    everything = [*VARIANTS, *SWEEP]
+    parser.add_argument("--only", nargs="+", default=everything, choices=everything, metavar="ROW", help="some rows")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    everything = list(runs(chosen.regimes, chosen.seeds, chosen.sweep))
-    while left := [run for run in everything if not (chosen.work / run.folder / "run.json").exists()]:
+    wanted = list(runs(chosen.regimes, chosen.seeds, chosen.only))
+    while left := [run for run in wanted if not (chosen.work / run.folder / "run.json").exists()]:
         if not any([attempt(chosen, run) for run in left]):
             time.sleep(10)  # another process is at what is left, or at what comes before it
     results = tables(chosen)

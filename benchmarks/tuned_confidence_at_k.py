@@ -139,8 +139,8 @@ def drawn_by(model: Tuned, questions: Sequence[Question], chosen: argparse.Names
 def without_trace(model: Tuned, questions: Sequence[Question], draws: int) -> Points:
     """Return the same of options read without any trace, as catto_table.py stored them; no draw changes those."""
     with np.load(model.folder / "scores.npz") as stored:
-        logprobs, answers = (stored[f"{TEST} {of}"][: len(questions)] for of in ("logprobs", "answers"))
-        fitted = cw.fit_temperature(stored["choice logprobs"], stored["choice answers"])
+        logprobs, answers = (stored[f"{TEST} {of}"][: len(questions)] for of in ("summed", "answers"))
+        fitted = cw.fit_temperature(stored["choice summed"], stored["choice answers"])
     if answers.tolist() != [question.answer for question in questions]:
         sys.exit(f"{model.folder} was tested on other questions than these {len(questions)}: give fewer --questions.")
     raw = OptionScores(logprobs, "continuation")

@@ -79,7 +79,7 @@ def read(model: Tuned, form: str, sets: dict[str, list[Question]], chosen: argpa
 def from_transformers(model: Tuned, scores: Scores, name: str) -> float:
     """Return the largest difference of an option's probability from what Transformers gave the same weights."""
     with np.load(model.folder / "scores.npz") as stored:
-        theirs = np.exp(stored[f"{name} logprobs"])
+        theirs = np.exp(stored[f"{name} summed"])
     return float(np.abs(scores[name].probabilities - theirs[: len(scores[name])]).max())
 
 
@@ -90,7 +90,7 @@ def same_choices(models: list[Tuned], of: list[Scores], tuned: list[Scores]) -> 
     chosen = np.stack([one[TEST].choice for one in of])
     found["tuned"] = float((chosen == np.stack([one[TEST].choice for one in tuned])).mean())
     if all((folder / "run.json").exists() for folder in folders):
-        before = np.stack([np.load(folder / "scores.npz")[f"{TEST} logprobs"].argmax(axis=1) for folder in folders])
+        before = np.stack([np.load(folder / "scores.npz")[f"{TEST} summed"].argmax(axis=1) for folder in folders])
         found["before_training"] = float((chosen == before[:, : chosen.shape[1]]).mean())
     return found
 
