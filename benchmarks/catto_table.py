@@ -174,7 +174,7 @@ def carry_out(chosen: argparse.Namespace, run: Run) -> None:
     print(f"{run.folder}: {told['seconds']:.0f} s in all", file=sys.stderr, flush=True)
 
 
-def read(lm: cw.LM, asked: Sequence[Question]) -> dict[str, np.ndarray]:
+def read(lm: cw.CalibratedLM, asked: Sequence[Question]) -> dict[str, np.ndarray]:
     """Return the options' log-probabilities of both readouts, (N, K) each, and the answers, (N,).
 
     The sums are what the model gives; where the log-probabilities of a question are known up to one number, so are the
