@@ -4,6 +4,7 @@ Each takes what a model stated and whether its answer was right. A statement tha
 more than the worst that can be read, and is never left out.
 """
 
+import sys
 from typing import Literal, overload
 
 import numpy as np
@@ -59,8 +60,8 @@ def log_score_reward(
     - "official", the published code: (score - log(ε) / 2) / (log(1 - ε) - log(ε) / 2), plus 0.25 for a right answer,
       times `scale`, 10 by default. Neither the bonus nor the map moves the best level.
 
-    A statement that is None, NaN, no whole number, or outside 0 to 10 is malformed: -3 `scale`, below the worst that
-    can be read.
+    A statement that is None, no whole number, or outside 0 to 10 is malformed: -3 `scale`, below the worst that can be
+    read. NaN is no statement but a sign of a mistake before, and is refused.
 
     Do not train the answer with it. What a model can reach at best, at scale 10 ("official"), against its probability
     of being right, is not increasing: it pays to answer wrongly on purpose and to say 0.
@@ -73,14 +74,16 @@ def log_score_reward(
     `brier_reward` has no such hole.
 
     Args:
-        confidence: whole numbers from 0 to 10, any shape; None, or NaN in an array, for a statement not understood.
-        correct: whether the answer was right, True or False (1 or 0), of a shape that broadcasts with it.
+        confidence: whole numbers from 0 to 10, any shape; None for a statement not understood.
+        correct: whether the answer was right, True or False (1 or 0), of the same shape. Either may be one value for
+            all; nothing else is broadcast.
         preset: "paper" or "official".
         scale: factor of the reward; None for the preset's own.
         epsilon: ε, in (0, 0.1]: 0 and 10 mean ε and 1 - ε.
 
     Raises:
-        InputError: `correct` is neither right nor wrong, or an argument is out of range.
+        InputError: shapes that differ, NaN, a number that no float can hold, `correct` neither right nor wrong, or
+            another argument out of range.
 
     References:
         Stangel, Bani-Harouni et al.: Rewarding doubt (2025).
@@ -120,7 +123,8 @@ def brier_reward(confidence: ArrayLike | None, correct: ArrayLike, *, scale: flo
     gains by being wrong on purpose. A malformed statement, as in `log_score_reward`, gives -3 `scale`.
 
     Raises:
-        InputError: `correct` is neither right nor wrong, or `scale` is not positive.
+        InputError: shapes that differ, NaN, a number that no float can hold, `correct` neither right nor wrong, or
+            `scale` not positive.
 
     References:
         Damani et al.: Beyond binary rewards, RLCR (2025).
@@ -140,7 +144,7 @@ def reward_table(reward: Literal["log", "brier"] = "log", preset: Preset = "pape
     >>> reward_table("brier")[[0, 5, 10, 11]].tolist()
     [[0.0, 0.0], [-0.25, 0.75], [-1.0, 1.0], [-3.0, -3.0]]
     """
-    levels, right = np.append(np.arange(SCALE + 1.0), np.nan)[:, None], np.array([False, True])
+    levels, right = [[level, level] for level in (*range(SCALE + 1), None)], [[False, True]] * (SCALE + 2)
     if reward == "brier":
         return np.asarray(brier_reward(levels, right))
     if reward == "log":
@@ -151,13 +155,19 @@ def reward_table(reward: Literal["log", "brier"] = "log", preset: Preset = "pape
 def _checked(confidence: ArrayLike | None, correct: ArrayLike) -> tuple[Floats, Bools, Bools]:
     """Return levels (0 where malformed), which answers are right, and which statements are malformed."""
     try:
-        stated = np.asarray(confidence, dtype=np.float64)
+        stated = np.asarray(confidence, dtype=np.float64)  # None becomes NaN
         right = np.asarray(correct, dtype=np.float64)
-        stated, right = np.broadcast_arrays(stated, right)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"'confidence' must hold numbers or None, and 'correct' truth values: {error}.") from error
+    given = np.asarray(confidence, dtype=object)
+    if any(one is not None for one in given[np.isnan(stated)].flat):
+        raise InputError("'confidence' holds NaN: give None for a statement that cannot be read.")
+    if stated.ndim and right.ndim and stated.shape != right.shape:
         raise InputError(
-            f"'confidence' must hold numbers or None, and 'correct' truth values of a shape that fits: {error}."
-        ) from error
+            f"'confidence' and 'correct' must have one shape, or one of them be a single value. Got {stated.shape} and "
+            f"{right.shape}."
+        )
+    stated, right = np.broadcast_arrays(stated, right)
     if not np.isin(right, (0.0, 1.0)).all():
         raise InputError(f"'correct' must be True or False, 1 or 0. Got {correct!r}.")
     sound = (stated >= 0.0) & (stated <= SCALE) & (stated == np.floor(stated))
@@ -165,7 +175,7 @@ def _checked(confidence: ArrayLike | None, correct: ArrayLike) -> tuple[Floats, 
 
 
 def _checked_scale(scale: float) -> float:
-    if not 0.0 < scale < np.inf:
+    if not 0.0 < scale <= sys.float_info.max:
         raise InputError(f"'scale' must be positive and finite. Got {scale!r}.")
     return scale
 

@@ -44,7 +44,7 @@ def test_the_best_level_changes_at_the_golden_thresholds(preset):
         assert expected(threshold + 1e-4, preset=preset).argmax() == level + 1
 
 
-@pytest.mark.parametrize("said", [None, -1, 11, 7.5, float("nan"), float("inf"), -0.1], ids=lambda said: f"says {said}")
+@pytest.mark.parametrize("said", [None, -1, 11, 7.5, 1e300, float("inf"), -0.1], ids=lambda said: f"says {said}")
 @pytest.mark.parametrize("right", [True, False])
 def test_what_cannot_be_read_costs_more_than_the_worst_that_can(said, right):
     for preset, scale in (("paper", 1.0), ("official", 10.0)):
@@ -102,16 +102,34 @@ def test_clipping_makes_the_ends_mean_epsilon():
     ("arguments", "options", "said"),
     [
         ((5, 0.5), {}, "True or False"),
-        (([1, 2], [True, False, True]), {}, "shape that fits"),
+        (([1, 2], [True, False, True]), {}, r"one shape.* Got \(2,\) and \(3,\)"),
+        (([[1], [2], [3]], [True, False, True]), {}, r"one shape.* Got \(3, 1\) and \(3,\)"),
+        (([5], [[True]]), {}, "one shape"),
+        ((float("nan"), True), {}, "holds NaN: give None"),
+        (([3, None, float("nan")], True), {}, "holds NaN"),
+        ((np.array([3, np.nan]), [True, False]), {}, "holds NaN"),
+        ((5, float("nan")), {}, "True or False"),
+        ((10**400, True), {}, "too large"),
+        (([3, -(10**400)], True), {}, "too large"),
+        ((5, 10**400), {}, "too large"),
         (("high", True), {}, "numbers or None"),
         ((5, True), {"preset": "code"}, "'preset'"),
         ((5, True), {"epsilon": 0.0}, "'epsilon'"),
         ((5, True), {"epsilon": 0.2}, "'epsilon'"),
         ((5, True), {"scale": -1.0}, "'scale'"),
+        ((5, True), {"scale": 10**400}, "'scale'"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, options, said):
     with pytest.raises(InputError, match=said):
         log_score_reward(*arguments, **options)
+    if not options.keys() & {"preset", "epsilon"}:
+        with pytest.raises(InputError, match=said):
+            brier_reward(*arguments, **options)
+
+
+def test_a_single_value_goes_with_any_shape():
+    assert brier_reward([[0], [10]], True).tolist() == [[0.0], [1.0]]
+    assert brier_reward(None, [True, False]).tolist() == [-3.0, -3.0]
     with pytest.raises(InputError, match="'reward'"):
         reward_table("spherical")
