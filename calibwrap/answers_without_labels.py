@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from calibwrap.base import Adapter, Answer, Calibrator, Decoder
-from calibwrap.calibrators import Identity
+from calibwrap.calibrators import Identity, with_report
 from calibwrap.decoders import FreeText, PTrue, decoder_label
 from calibwrap.decoders.answer_fits import fit_decoded, template_for
 from calibwrap.decoders.answering import fitted_on
@@ -78,7 +78,7 @@ def fit_answers_without_labels(
             provenance=origin,
             reference=source,
         )
-        calibrator = replace(calibrator, report=report)  # type: ignore[type-var]  # every one is a dataclass
+        calibrator = with_report(calibrator, report)
     return replace(lm, calibrator=calibrator)
 
 

@@ -156,7 +156,7 @@ class CalibratedLM:
                 reference=provenance,
                 date=datetime.datetime.now(datetime.UTC).date().isoformat(),
             )
-            calibrator = replace(calibrator, report=report)  # type: ignore[type-var]  # every one is a dataclass
+            calibrator = calibrators.with_report(calibrator, report)
         return replace(self, calibrator=calibrator, readout=readout or self.readout)
 
     def calibrated_scores(

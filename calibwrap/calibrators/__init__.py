@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         fit_named,
         groupless_fit,
     )
+    from calibwrap.calibrators._report import with_report
     from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
     from calibwrap.calibrators.batch import fit_batch
     from calibwrap.calibrators.beta import Beta, fit_beta
@@ -87,6 +88,7 @@ __all__ = [
     "fit_without_labels",
     "groupless_fit",
     "with_groups",
+    "with_report",
 ]
 
 _HOMES = {
@@ -102,6 +104,7 @@ _HOMES = {
         "fit_named",
         "groupless_fit",
     ],
+    "_report": ["with_report"],
     "auto": ["fit_auto", "fit_auto_confidence"],
     "batch": ["fit_batch"],
     "beta": ["Beta", "fit_beta"],

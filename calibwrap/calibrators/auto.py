@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from calibwrap.base import Calibrator
 from calibwrap.calibrators._confidence import CLIP, checked_pairs
 from calibwrap.calibrators._inputs import checked_answers, fit_rows, labelled_rows
+from calibwrap.calibrators._report import with_report
 from calibwrap.calibrators.identity import Identity
 from calibwrap.calibrators.platt import Platt
 from calibwrap.errors import CalibrationWarning, CapabilityError, FitError, InputError
@@ -326,4 +327,4 @@ def _told(calibrator: Calibrator, candidates: tuple[Candidate, ...], n_folds: in
     if not tried:
         said = f"Too few rows to compare anything on {n_folds} held-out folds: {chosen.method!r} was fitted."
     told = replace(report, notes=(*report.notes, said), candidates=candidates)
-    return replace(calibrator, report=told)  # type: ignore[type-var]  # every one is a dataclass
+    return with_report(calibrator, told)

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Answer, Calibrator
-from calibwrap.calibrators import confidence_fit
+from calibwrap.calibrators import confidence_fit, with_report
 from calibwrap.capabilities import Provides
 from calibwrap.errors import FitError, InputError
 from calibwrap.freetext.judging import check_each_is_free
@@ -97,4 +97,4 @@ def fit_on_answers(
     if unread:
         notes.append(f"{unread} of {drawn} completions were malformed or said nothing.")
     report = replace(fitted.report, rows=len(answers), readout=decoder, provenance=provenance, notes=tuple(notes))
-    return replace(fitted, report=report)  # type: ignore[type-var]  # every calibrator is a dataclass
+    return with_report(fitted, report)
