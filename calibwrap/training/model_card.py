@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from calibwrap.training.reading import WeightSettings
@@ -28,6 +29,7 @@ def model_card(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     kept: int | None = None,
+    licence: str = "",
 ) -> str:
     """Return the text of a model card in Markdown.
 
@@ -37,6 +39,7 @@ def model_card(
         before: held-out figures of the model as it came, each with `value`, `low` and `high`; empty when not measured.
         after: the same of the weights that are saved.
         kept: the step whose weights are saved, where a method keeps the best ones; the last by default.
+        licence: what the base model states; empty when that is not known.
 
     >>> from calibwrap.training.settings import CftSettings
     >>> asked = CftSettings(model="m", output="out", train={"source": "arc_easy"})
@@ -47,6 +50,7 @@ def model_card(
     parts = [
         f"# {_shown(settings.model)}, trained by {name}",
         f"Method: {_METHODS[settings.method]}, with calibwrap {version('calibwrap')}.",
+        _licence(licence),
         _data(settings, n_held_out, kept or settings.max_steps),
         "## Calibration measured on the held-out questions",
         _table(settings, n_held_out, before, after),
@@ -57,6 +61,13 @@ def model_card(
         _contents(settings),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _licence(stated: str) -> str:
+    """Return what is known of the terms that these weights stand under."""
+    if not stated:
+        return "Licence of the base model: not known. Look it up where the model comes from before passing this on."
+    return f"Licence of the base model: {stated}. These weights are derived from it."
 
 
 def _data(settings: WeightSettings, n_held_out: int, kept: int) -> str:
@@ -106,11 +117,11 @@ def _set(source: QuestionSet) -> str:
 
 
 def _yaml(settings: WeightSettings) -> str:
-    """Return the settings as YAML, without the folders of the machine that they were used on."""
+    """Return the settings as YAML; folders of the machine that they were used on stay there."""
     import yaml
 
     values = settings.model_dump(mode="json")
-    values |= {"model": _shown(settings.model), "output": settings.output.name}
+    values |= {"model": _shown(settings.model), "output": "FOLDER"}
     for name in ("train", "held_out"):
         if values[name] is not None:
             values[name]["source"] = _shown(values[name]["source"])
@@ -123,8 +134,8 @@ def _shown(source: str) -> str:
     >>> _shown("/home/me/models/small.gguf"), _shown("owner/name")
     ('small.gguf', 'owner/name')
     """
-    is_path = source.startswith((".", "/", "~")) or source.count("/") > 1
-    return source.rstrip("/").rpartition("/")[2] if is_path else source
+    is_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).exists()
+    return Path(source).name if is_path else source
 
 
 def _contents(settings: WeightSettings) -> str:

@@ -4,13 +4,14 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibwrap.errors import InputError, JournalError, need
 from calibwrap.readouts import find_readout
+from calibwrap.training.licence import stated_licence
 from calibwrap.training.log import FILE, RunLog, is_finished, open_log
 from calibwrap.training.model_card import model_card
 from calibwrap.training.reading import WeightSettings
@@ -50,6 +51,10 @@ class Result:
     the run is not finished."""
     after: "Figures" = field(default_factory=dict)
     """The same of the weights that were saved."""
+    was_finished: bool = False
+    """Whether an earlier run had done everything, and this one did nothing."""
+    stopped_by: int = 0
+    """Number of the signal that asked to end early, such as `signal.SIGINT`; 0 when none did."""
 
     @property
     def finished(self) -> bool:
@@ -104,13 +109,9 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
             _check_log(settings.output)
             log = opened.enter_context(open_log(settings, held_out, resume))
         if is_finished(settings.output):  # every process reads it: all would wait for one that went on
-            return _result(settings, log, settings.max_steps)  # the step that was kept may be an earlier one
-        step = _train(settings, held_out, log, progress)
-        return (
-            Result(settings.method, settings.output, step, settings.max_steps)
-            if log is None
-            else _result(settings, log, step)
-        )
+            done = _result(settings, log, settings.max_steps)  # the step that was kept may be an earlier one
+            return replace(done, was_finished=True)
+        return _train(settings, held_out, log, progress)
 
 
 def _train_head(settings: HeadSettings, progress: Progress | None) -> Result:
@@ -146,8 +147,8 @@ def _held_out(settings: WeightSettings) -> Sequence[Any]:
     return check_held_out(settings.held_out.load(), settings.train.load())
 
 
-def _train(settings: WeightSettings, held_out: Sequence[Any], log: RunLog | None, progress: Progress | None) -> int:
-    """Return the number of steps done; after the last one, weights and model card are written."""
+def _train(settings: WeightSettings, held_out: Sequence[Any], log: RunLog | None, progress: Progress | None) -> Result:
+    """Return what the steps came to; after the last one, weights and model card are written."""
     import torch
     from transformers import set_seed
 
@@ -162,9 +163,9 @@ def _train(settings: WeightSettings, held_out: Sequence[Any], log: RunLog | None
     _add_callbacks(trainer, settings, tokenizer, held_out, log, stop, progress)
     with stop.listening():
         step = _steps(trainer, settings)
-    if log is not None and step >= settings.max_steps:
-        _finish(trainer, settings, tokenizer, held_out, log)
-    return step
+        if log is not None and step >= settings.max_steps:  # what is asked to stop now has nothing left but to save
+            _finish(trainer, settings, tokenizer, held_out, log)
+    return replace(_result(settings, log, step), stopped_by=stop.signal)
 
 
 def _finish(trainer: Any, settings: WeightSettings, tokenizer: Any, held_out: Sequence[Any], log: RunLog) -> None:
@@ -178,7 +179,8 @@ def _finish(trainer: Any, settings: WeightSettings, tokenizer: Any, held_out: Se
     base = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
     trained = trainer.accelerator.unwrap_model(trainer.model)
     save_weights(trained, tokenizer, settings.output, merge=settings.merge, base=base)
-    card = model_card(settings, len(held_out), log.held_out(0) or {}, log.held_out(kept) or {}, kept)
+    licence = stated_licence(settings.model)
+    card = model_card(settings, len(held_out), log.held_out(0) or {}, log.held_out(kept) or {}, kept, licence)
     (settings.output / "README.md").write_text(card, encoding="utf-8")
     log.write_finished(kept)
 

@@ -39,9 +39,25 @@ def test_no_folder_of_the_machine_is_in_it_and_the_settings_train_again():
     assert "someone" not in card
     written = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0])
     again = METHODS["rcft"].model_validate(written)
-    assert again.output == Path("tuned")
+    assert again.output == Path("FOLDER")
     assert again.model == "base"
     assert "adapter/" not in card
+
+
+def test_a_relative_folder_is_no_name_on_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "base").mkdir(parents=True)
+    asked = settings(model="mine/base", output="mine/tuned")
+    assert "# mine/base," in model_card(asked, 300, {}, AFTER)  # nothing there: the hub has names of two parts
+    monkeypatch.chdir(tmp_path)
+    card = model_card(asked, 300, {}, AFTER)
+    assert "mine" not in card.replace("mine.jsonl", "")
+    assert card.startswith("# base,")
+
+
+def test_the_licence_of_the_base_is_told_or_said_to_be_unknown():
+    assert "Licence of the base model: not known." in model_card(settings(), 300, {}, AFTER)
+    card = model_card(settings(), 300, {}, AFTER, licence="apache-2.0 (by its card)")
+    assert "Licence of the base model: apache-2.0 (by its card). These weights are derived from it." in card
 
 
 def test_the_best_step_is_named_where_it_is_not_the_last():
