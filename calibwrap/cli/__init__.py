@@ -1,6 +1,6 @@
 """The command line: `calibwrap demo | check | ask | fit | evaluate | train | report`.
 
-Exit code 0, 1 (it failed) or 2 (wrong usage).
+Exit code 0, 1 (it failed), 2 (wrong usage), 130 (stopped by Ctrl-C) or 143 (training was stopped by SIGTERM).
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from calibwrap.cli.masking import masked
 from calibwrap.errors import CalibwrapError
 
-__all__ = ["main"]
+__all__ = ["Interrupted", "main"]
 
 _STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""
@@ -21,6 +21,15 @@ _WRONG_USAGE = 2
 """Exit code that typer gives where options are unknown, missing, or do not go together."""
 _JOURNALLED = {"demo": "", **dict.fromkeys(("evaluate", "fit", "train"), " with --resume")}
 """Commands that keep a journal, and what to add to them to go on."""
+
+
+class Interrupted(Exception):
+    """A signal ended a command early, in good order: what it says is how to go on."""
+
+    def __init__(self, message: str, number: int) -> None:
+        """Say `message`, and end as shells expect of the signal of that number."""
+        super().__init__(message)
+        self.code = 128 + number
 
 
 def main() -> None:
@@ -37,6 +46,8 @@ def main() -> None:
         app()
     except CalibwrapError as error:
         _fail(str(error), type(error).__name__)
+    except Interrupted as stopped:
+        _fail(str(stopped), type(stopped).__name__, stopped.code)
     except SystemExit as end:
         if end.code == _WRONG_USAGE:
             _tell_wrong_usage(end.__context__)

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibwrap.cli import Interrupted
 from calibwrap.cli.console import print_json, print_rows, progress_bar, say
-from calibwrap.errors import CalibwrapError
 
 if TYPE_CHECKING:
     from calibwrap.training.plan import Plan
     from calibwrap.training.run import Result
-
-_FIGURES = {"accuracy": "accuracy", "mean_confidence": "confidence", "ece": "ECE", "brier": "Brier", "nll": "NLL"}
 
 
 def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: bool) -> None:
@@ -34,9 +32,10 @@ def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: 
     with progress_bar("steps", quiet) as progress, left_together():
         result = train(settings, resume=resume, progress=progress)
     if not result.finished:
-        raise CalibwrapError(
+        raise Interrupted(
             f"Stopped after step {result.step} of {result.steps}, with a checkpoint: the same command with --resume "
-            "goes on there."
+            "goes on there.",
+            result.stopped_by,
         )
     if is_main_process():
         _show_result(result, as_json)
@@ -79,14 +78,20 @@ def _show_plan(plan: "Plan", as_json: bool) -> None:
 
 def _show_result(result: "Result", as_json: bool) -> None:
     """Print the held-out figures before and after, and where the files are."""
+    from calibwrap.training.model_card import figure_names
+
+    if result.was_finished:
+        say(f"This run was finished before: nothing was trained now. Its results are in {result.output}", quiet=as_json)
     files = {"adapter": result.adapter, "weights": result.weights}
     if as_json:
         found = {name: str(path) for name, path in files.items() if path is not None}
         figures = {"before": result.before, "after": result.after}
-        print_json({"method": result.method, "output": str(result.output), "steps": result.step, **found, **figures})
+        about = {"method": result.method, "output": str(result.output), "steps": result.step}
+        print_json({**about, "was_finished": result.was_finished, **found, **figures})
         return
     if result.after:
-        cells = [(said, _cell(result.before.get(name)), _cell(result.after[name])) for name, said in _FIGURES.items()]
+        names = figure_names(result.method)
+        cells = [(said, _cell(result.before.get(name)), _cell(result.after.get(name))) for name, said in names.items()]
         print_rows("Held-out questions, with 95 % bootstrap intervals", ("", "before", "after"), cells)
     for name, path in files.items():
         say(f"{name.capitalize()}: {path}", quiet=path is None)

@@ -4,12 +4,13 @@ import contextlib
 import math
 import signal
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
-from calibwrap.errors import ModelError
+from calibwrap.errors import CalibrationWarning, ModelError
 from calibwrap.training.held_out import HeldOutSet
 from calibwrap.training.log import RunLog
 from calibwrap.wrap import Progress
@@ -20,17 +21,23 @@ class Stop:
 
     def __init__(self) -> None:
         """Nobody has asked."""
-        self.requested = False
+        self.signal = 0
+        """The first signal that asked; 0 while nobody has."""
 
-    def ask(self, *signalled: Any) -> None:
-        """End after this step; asked a second time by Ctrl-C, end at once.
+    @property
+    def requested(self) -> bool:
+        """Whether somebody has asked."""
+        return self.signal != 0
+
+    def ask(self, number: int, *frame: Any) -> None:
+        """End after this step, for the signal of that number; asked a second time by Ctrl-C, end at once.
 
         Raises:
             KeyboardInterrupt: it was asked before.
         """
-        if self.requested and signalled and signalled[0] == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        self.signal = self.signal or number
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -56,17 +63,18 @@ class StopCallback(TrainerCallback):  # type: ignore[misc]  # transformers is un
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Save and stop if any process was asked to."""
         if args.world_size > 1:
-            self.stop.requested = _any(self.stop.requested, args.device)
+            self.stop.signal = _largest(self.stop.signal, args.device)
         if self.stop.requested:
             control.should_save = control.should_training_stop = True
 
 
 class LogCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes what the trainer logs into the run's own log, and ends a run whose loss is no number."""
+    """Writes what the trainer logs into the run's own log; ends a run of NaN or infinity, and warns of dead weights."""
 
     def __init__(self, log: RunLog | None, progress: Progress | None = None) -> None:
         """Write to `log` where there is one; tell `progress` (steps done, in all)."""
         self.log, self.progress = log, progress
+        self.has_warned = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Tell how far an earlier run came."""
@@ -96,6 +104,23 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
         if self.log is not None:
             finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
             self.log.write_step(state.global_step, finite)
+            self._warn_of_dead_weights(self.log, state.global_step, numbers)
+
+    def _warn_of_dead_weights(self, log: RunLog, step: int, numbers: Mapping[str, float]) -> None:
+        """Tell once, on standard error and in the log, of a gradient that is exactly 0 where the loss is not.
+
+        With a loss of 0 it is no fault: a hinge loss is met, or all draws of a step are paid alike.
+        """
+        if self.has_warned or numbers.get("grad_norm") != 0.0 or numbers["loss"] == 0.0:
+            return
+        self.has_warned = True
+        told = (
+            f"The gradient of step {step} is exactly 0 while the loss is {numbers['loss']:.4g}, so nothing was learnt "
+            "there. Most often an earlier step was too large and the weights are destroyed: look at the held-out "
+            "figures, and begin anew with a lower 'learning_rate'."
+        )
+        log.write_warning(step, told)
+        warnings.warn(told, CalibrationWarning, stacklevel=2)
 
 
 class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
@@ -138,10 +163,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _any(mine: bool, device: Any) -> bool:
-    """Return whether `mine` is true on any process."""
+def _largest(mine: int, device: Any) -> int:
+    """Return the largest `mine` of all processes."""
     import torch
 
-    asked = torch.tensor([int(mine)], device=device)
+    asked = torch.tensor([mine], device=device)
     torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-    return bool(asked.item())
+    return int(asked.item())

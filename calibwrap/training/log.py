@@ -34,6 +34,10 @@ class RunLog:
         """Write down the held-out figures after a step; 0 is before the first."""
         self._write({"id": f"held-out-{step}", "step": step, "held_out": dict(figures)})
 
+    def write_warning(self, step: int, text: str) -> None:
+        """Write down what a run was warned of in a step; the first warning stays."""
+        self._write({"id": "warning", "step": step, "warning": text})
+
     def held_out(self, step: int) -> dict[str, Any] | None:
         """Return the held-out figures after a step, if they were measured."""
         record = self._journal.done.get(f"held-out-{step}")

@@ -170,11 +170,11 @@ def _train(settings: WeightSettings, held_out: Sequence[Any], log: RunLog | None
 
 def _finish(trainer: Any, settings: WeightSettings, tokenizer: Any, held_out: Sequence[Any], log: RunLog) -> None:
     """Write weights and model card; what the card says was measured on the very weights that are saved."""
-    from calibwrap.training.held_out import HeldOutSet
+    from calibwrap.training.held_out import held_out_set
 
     kept = _best(trainer) or settings.max_steps
-    if settings.held_out is not None and log.held_out(kept) is None:
-        asked = HeldOutSet(tuple(held_out), settings.held_out.readout, tokenizer)
+    asked = held_out_set(settings, held_out, tokenizer)
+    if asked is not None and log.held_out(kept) is None:
         log.write_held_out(kept, asked.figures(trainer.model, lambda: False) or {})
     base = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
     trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -288,12 +288,12 @@ def _add_callbacks(
     from transformers import PrinterCallback
 
     from calibwrap.training.callbacks import HeldOutCallback, LogCallback, StopCallback
-    from calibwrap.training.held_out import HeldOutSet
+    from calibwrap.training.held_out import held_out_set
 
     trainer.remove_callback(PrinterCallback)  # standard output is for results
     trainer.add_callback(LogCallback(log, progress if is_main_process() else None))
-    if log is not None and settings.held_out is not None:
-        asked = HeldOutSet(tuple(held_out), settings.held_out.readout, tokenizer)
+    asked = held_out_set(settings, held_out, tokenizer)
+    if log is not None and asked is not None and settings.held_out is not None:
         trainer.add_callback(HeldOutCallback(asked, settings.held_out.every_steps, log, stop, trainer))
     trainer.add_callback(StopCallback(stop))
 

@@ -3,9 +3,17 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _trainable(source: str) -> str:
+    """Return a source of weights without the runtime "hf:" in front of it, which is the one that trains."""
+    runtime, colon, _ = source.partition(":")
+    if colon and runtime in ("llama-cpp", "openai", "vllm"):
+        raise ValueError(f"training opens weights with Transformers: give a folder, id or file, without '{runtime}:'")
+    return source.removeprefix("hf:")
 
 
 class _Strict(BaseModel):
@@ -44,11 +52,18 @@ class HeldOut(QuestionSet):
     every_steps: int = Field(default=20, ge=1)
 
 
+class StatedHeldOut(HeldOut):
+    """The same for a model that states its confidence, which is what is measured."""
+
+    readout: Literal["verbalized"] = "verbalized"
+
+
 class TrainSettings(_Strict):
     """What every method that trains weights is told."""
 
-    model: str
-    """A folder or hub id of Transformers weights, a folder of a LoRA adapter, a GGUF file, or a packaged model."""
+    model: Annotated[str, AfterValidator(_trainable)]
+    """A folder or hub id of Transformers weights, a folder of a LoRA adapter, a GGUF file, or a packaged model; "hf:"
+    may stand in front."""
     output: Path
     """Folder of checkpoints, weights, model card and log."""
     train: QuestionSet
@@ -122,6 +137,7 @@ class RewardingDoubtSettings(TrainSettings):
     """Confidence said in words, by reinforcement learning (Stangel, Bani-Harouni et al., Rewarding Doubt, 2025)."""
 
     method: Literal["rewarding-doubt"] = "rewarding-doubt"
+    held_out: StatedHeldOut | None = None
     algorithm: Literal["exact", "grpo", "rloo"] = "rloo"
     """Draw confidences, as TRL's RLOO and GRPO do, or take the expected reward over all eleven levels at once."""
     reward: Literal["log", "brier"] = "log"

@@ -50,7 +50,11 @@ def test_a_run_from_a_file(run, config, tmp_path):
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert found["steps"] == 2
+    assert found["was_finished"]
     assert found["after"]["accuracy"]["value"] is not None
+    code, out, err = run("train", "cft", str(path), "--resume")
+    assert (code, "accuracy" in out) == (0, True)
+    assert f"finished before: nothing was trained now. Its results are in {tmp_path / 'run'}\n" in err
     code, _, err = run("train", "cft", str(path))
     assert code == 1
     assert "--resume" in err
@@ -99,7 +103,8 @@ def test_a_dry_run_says_what_would_happen(run, config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(run, config, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(run, config, monkeypatch, tmp_path, number, code):
     from calibwrap.training.callbacks import LogCallback
 
     told = LogCallback.on_step_end
@@ -107,13 +112,17 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(run, config, monkeypat
     def on_step_end(self, args, state, control, **rest):
         told(self, args, state, control, **rest)
         if state.global_step == 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(LogCallback, "on_step_end", on_step_end)
-    code, out, err = run("train", "cft", str(config(held_out=None)))
-    assert (code, out) == (1, "")
-    assert "Error: Stopped after step 1 of 5, with a checkpoint: the same command with --resume goes on there." in err
+    said = "Stopped after step 1 of 5, with a checkpoint: the same command with --resume goes on there."
+    ended, out, err = run("train", "cft", str(config(held_out=None)))
+    assert (ended, out) == (code, "")
+    assert f"Error: {said}" in err
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-1" / "trainer_state.json").exists()
+    ended, out, _ = run("train", "cft", str(config("again", held_out=None)), "--json")
+    assert ended == code
+    assert json.loads(out) == {"error": said, "type": "Interrupted"}
 
 
 def test_without_torch_the_missing_package_is_what_is_told(run, config, monkeypatch):
@@ -131,6 +140,7 @@ def test_without_torch_the_missing_package_is_what_is_told(run, config, monkeypa
         ({"lora": {"rang": 4}}, ["cft"], "'lora.rang' is unknown"),
         ({"max_steps": 0}, ["cft"], "'max_steps': input should be greater than or equal to 1, got 0"),
         ({"model": None}, ["cft"], "'model': input should be a valid string, got None"),
+        ({"model": "vllm:m"}, ["cft"], "give a folder, id or file, without 'vllm:', got 'vllm:m'"),
         ({"method": "cft"}, ["catto"], "The command trains 'catto' and"),
         ({"method": "cat"}, [], "(did you mean 'catto'?)"),
         ({"method": ["catto"]}, [], "must be one of catto, cft, head, rcft, rewarding-doubt. Got ['catto']"),
@@ -144,6 +154,11 @@ def test_a_wrong_key_is_one_sentence(run, config, changed, words, sentence):
     assert err.startswith("Error: ")
     assert sentence in " ".join(err.split())
     assert err.count("\n") == 1
+
+
+def test_the_runtime_that_trains_may_stand_before_the_model(config, folder):
+    path = config(model=f"hf:{folder / 'model' / 'weights'}")
+    assert read_settings(path, "cft").model == str(folder / "model" / "weights")
 
 
 def test_a_missing_key_is_told(tmp_path):

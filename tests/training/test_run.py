@@ -13,10 +13,13 @@ from transformers import TrainerState
 
 import calibwrap as cw
 from calibwrap.data import save_questions
-from calibwrap.errors import InputError, JournalError, ModelError, PromptTooLong, QuestionError
+from calibwrap.errors import CalibrationWarning, InputError, JournalError, ModelError, PromptTooLong, QuestionError
+from calibwrap.readouts.verbalized import confidence_of
 from calibwrap.training import run as module
 from calibwrap.training import train
 from calibwrap.training.callbacks import LogCallback, Stop
+from calibwrap.training.doubt_answers import question_rows
+from calibwrap.training.doubt_measures import read_stated
 from calibwrap.training.log import open_log
 from calibwrap.training.run import last_checkpoint
 
@@ -81,8 +84,11 @@ def test_where_the_best_checkpoint_is_kept_the_figures_are_its_own(folder):
     result = train(asked)
     held_out = cw.load_questions(folder / "held-out.jsonl", limit=4, seed=0)
     with cw.wrap(f"hf:{result.weights}") as lm:
-        confidence = lm.scores(held_out, readout="continuation").confidence
-    assert result.after["mean_confidence"]["value"] == pytest.approx(confidence.mean(), abs=1e-5)
+        levels, correct = read_stated(lm.adapter, question_rows(held_out))
+    assert result.after["mean_confidence"]["value"] == pytest.approx(confidence_of(levels).mean(), abs=1e-5)
+    assert result.after["accuracy"]["value"] == correct.mean()
+    assert result.before.keys() == result.after.keys() == records(result.output)["held-out-0"]["held_out"].keys()
+    assert "| share of malformed statements | " in (result.output / "README.md").read_text()
     again = runs.settings(
         folder, "best-again", **asked.model_dump(exclude={"output"}, exclude_unset=True), method="rewarding-doubt"
     )
@@ -104,11 +110,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder, whole):
 
     first = train(asked, progress=interrupt)
     assert (first.step, first.finished, first.weights) == (3, False, None)
+    assert first.stopped_by == signal.SIGTERM
     assert last_checkpoint(asked.output / "checkpoints")[1] == 3
     with pytest.raises(JournalError, match="--resume"):
         train(asked)
     again = train(asked, resume=True)
     assert again.finished
+    assert (again.was_finished, again.stopped_by) == (False, 0)
     same_weights(whole.weights, again.weights)
     mine, theirs = records(asked.output), records(whole.output)
     assert mine.keys() == theirs.keys()
@@ -151,6 +159,7 @@ def test_a_finished_run_resumed_does_nothing(whole, folder, monkeypatch):
     monkeypatch.setattr(module, "load_trainable", None)
     again = train(runs.settings(folder, "whole"), resume=True)
     assert (again.after, again.finished, again.weights) == (whole.after, True, whole.weights)
+    assert again.was_finished
     monkeypatch.setenv("RANK", "1")  # as a launcher numbers a second process, which has no log
     assert train(runs.settings(folder, "whole"), resume=True).finished
 
@@ -219,6 +228,49 @@ def test_no_number_is_told_before_the_checkpoint_is_written():
         callback.on_log(None, TrainerState(global_step=2), None, {"loss": float("nan")})
     with pytest.raises(ModelError, match="'grad_norm' became inf"):
         callback.on_log(None, TrainerState(global_step=2), None, {"loss": 0.5, "grad_norm": float("inf")})
+
+
+def test_a_gradient_of_exactly_0_is_told_once_unless_the_loss_is_0_too(folder):
+    with open_log(runs.settings(folder, "dead"), (), resume=False) as log:
+        callback = LogCallback(log)
+        for step, loss, gradient in ((1, 0.0, 0.0), (2, 10.8, 1e-19)):  # a hinge loss that is met; a small gradient
+            callback.on_log(None, TrainerState(global_step=step), None, {"loss": loss, "grad_norm": gradient})
+        with pytest.warns(CalibrationWarning, match=r"step 3 is exactly 0 while the loss is 10\.8.*learning_rate"):
+            callback.on_log(None, TrainerState(global_step=3), None, {"loss": 10.8, "grad_norm": 0.0})
+        callback.on_log(None, TrainerState(global_step=4), None, {"loss": 10.8, "grad_norm": 0.0})
+    told = records(folder / "dead")
+    assert [record["step"] for record in told.values() if "warning" in record] == [3]
+    assert "lower 'learning_rate'" in told["warning"]["warning"]
+
+
+def test_a_run_that_destroyed_its_model_says_so(folder):
+    """Its model states no confidence that could be read any more, and no step changes that."""
+    asked = runs.settings(
+        folder, "destroyed", "rewarding-doubt", algorithm="exact", learning_rate=1.0, lora=None, held_out=None,
+        max_steps=4, max_length=300, merge=False,
+    )  # fmt: skip
+    with pytest.warns(CalibrationWarning, match="gradient of step"):
+        assert train(asked).finished
+    written = records(asked.output)
+    assert written[f"step-{written['warning']['step']}"]["grad_norm"] == 0.0
+
+
+def test_a_wish_to_stop_while_weights_are_written_lets_them_be_written(folder, monkeypatch):
+    saves = module.save_weights
+
+    def save(*parts, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return saves(*parts, **options)
+
+    monkeypatch.setattr(module, "save_weights", save)
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append("ended"))  # what the process would have died of
+    try:
+        result = train(runs.settings(folder, "late", max_steps=1, held_out=None))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (result.finished, seen) == (True, [])
+    assert (result.weights / "model.safetensors").exists()
 
 
 def test_a_start_that_failed_leaves_nothing_in_the_way_of_the_next(folder):
