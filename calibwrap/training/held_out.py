@@ -10,6 +10,7 @@ from calibwrap.readouts import find_readout
 from calibwrap.scores import OptionScores, join
 from calibwrap.summary import figures
 from calibwrap.training.lora import without_peft
+from calibwrap.training.settings import RewardingDoubtSettings, TrainSettings
 from calibwrap.wrap import CalibratedLM
 
 SHOWN = ("accuracy", "mean_confidence", "ece", "brier", "nll", "auroc")
@@ -49,6 +50,21 @@ class HeldOutSet:
             if is_over():
                 return None
         return join(parts)
+
+
+def held_out_set(settings: TrainSettings, questions: Sequence[Question], tokenizer: Any) -> HeldOutSet | None:
+    """Return the held-out questions and how `settings` want them read; None where they hold out none.
+
+    What Rewarding Doubt trains is the confidence that the model states, so that is what is measured.
+    """
+    if settings.held_out is None:
+        return None
+    readout = settings.held_out.readout
+    if isinstance(settings, RewardingDoubtSettings):
+        from calibwrap.training.doubt_held_out import StatedHeldOutSet
+
+        return StatedHeldOutSet(tuple(questions), readout, tokenizer, settings.answer_tokens)
+    return HeldOutSet(tuple(questions), readout, tokenizer)
 
 
 def check_held_out(held_out: Sequence[Any], train: Sequence[Any]) -> tuple[Question, ...]:

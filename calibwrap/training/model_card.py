@@ -21,6 +21,28 @@ _FIGURES = {
     "brier": "Brier score",
     "nll": "negative log-likelihood",
 }
+_STATED = {
+    "accuracy": "accuracy of the likeliest answers",
+    "mean_confidence": "mean stated confidence",
+    "ece": "ECE of stated confidence, 15 bins",
+    "ece_drawn": "ECE of a drawn level, 11 bins",
+    "auroc": "AUROC of stated confidence",
+    "brier": "Brier score of stated confidence",
+    "malformed": "share of malformed statements",
+}
+_ABOUT_STATED = (
+    " The stated confidence is the expected level / 10 among well-formed statements after the model's likeliest "
+    "answer; its Brier score is the mean squared difference from right (1) or wrong (0)."
+)
+
+
+def figure_names(method: str) -> dict[str, str]:
+    """Return the held-out figures that a method is told by, in their order, and what people call them.
+
+    >>> figure_names("rewarding-doubt")["malformed"], figure_names("cft")["ece"]
+    ('share of malformed statements', 'ECE, 15 bins')
+    """
+    return _STATED if method == "rewarding-doubt" else _FIGURES
 
 
 def model_card(
@@ -88,10 +110,12 @@ def _table(settings: WeightSettings, n: int, before: Mapping[str, Any], after: M
     if settings.held_out is None or not after:
         return "Nothing was measured: the settings hold out no questions. Nothing is claimed about this model."
     rows = [f"| {n} questions, readout `{settings.held_out.readout}` | before | after |", "|---|---|---|"]
-    rows += [f"| {said} | {_cell(before.get(name))} | {_cell(after.get(name))} |" for name, said in _FIGURES.items()]
+    names = figure_names(settings.method)
+    rows += [f"| {said} | {_cell(before.get(name))} | {_cell(after.get(name))} |" for name, said in names.items()]
     rows.append(
         "\nIn brackets: 95 % bootstrap intervals over the questions. One run with one seed, measured on questions of "
         "one set: other questions, other prompts, another readout or a quantised copy may behave otherwise."
+        + (_ABOUT_STATED if settings.method == "rewarding-doubt" else "")
     )
     return "\n".join(rows)
 

@@ -60,6 +60,18 @@ def test_the_licence_of_the_base_is_told_or_said_to_be_unknown():
     assert "Licence of the base model: apache-2.0 (by its card). These weights are derived from it." in card
 
 
+def test_what_rewarding_doubt_trains_is_what_its_card_shows():
+    stated = {name: FIGURE for name in ("accuracy", "mean_confidence", "ece", "ece_drawn", "auroc", "brier")}
+    asked = settings("rewarding-doubt", held_out={"source": "mine.jsonl"})
+    card = model_card(asked, 300, {}, {**stated, "malformed": ABSENT})
+    assert "| 300 questions, readout `verbalized` | before | after |" in card
+    assert "| mean stated confidence | not measured | 0.250 [0.200, 0.312] |" in card
+    assert "| share of malformed statements | not measured | not measured |" in card
+    assert "The stated confidence is the expected level / 10" in card
+    assert "log-likelihood" not in card
+    assert "stated" not in model_card(settings(), 300, {}, AFTER)
+
+
 def test_the_best_step_is_named_where_it_is_not_the_last():
     assert "those after step 40, which held-out questions chose" in model_card(settings(), 300, {}, AFTER, 40)
     assert "chose" not in model_card(settings(), 300, {}, AFTER, 60)
