@@ -78,24 +78,33 @@ def _show_plan(plan: "Plan", as_json: bool) -> None:
 
 def _show_result(result: "Result", as_json: bool) -> None:
     """Print the held-out figures before and after, and where the files are."""
-    from calibwrap.training.model_card import figure_names
-
     if result.was_finished:
         say(f"This run was finished before: nothing was trained now. Its results are in {result.output}", quiet=as_json)
     files = {"adapter": result.adapter, "weights": result.weights}
     if as_json:
         found = {name: str(path) for name, path in files.items() if path is not None}
         figures = {"before": result.before, "after": result.after}
+        figures |= {"temperature": result.temperature} if result.temperature else {}
         about = {"method": result.method, "output": str(result.output), "steps": result.step}
         print_json({**about, "was_finished": result.was_finished, **found, **figures})
         return
     if result.after:
-        names = figure_names(result.method)
-        cells = [(said, _cell(result.before.get(name)), _cell(result.after.get(name))) for name, said in names.items()]
-        print_rows("Held-out questions, with 95 % bootstrap intervals", ("", "before", "after"), cells)
+        _show_figures(result)
     for name, path in files.items():
         say(f"{name.capitalize()}: {path}", quiet=path is None)
     say(f"Output: {result.output}")
+
+
+def _show_figures(result: "Result") -> None:
+    """Print the held-out figures as a table; a head has a column more, for what it has to beat."""
+    from calibwrap.training.model_card import figure_names
+
+    columns = {"before": result.before, "temperature": result.temperature, "after": result.after}
+    shown = {heading: found for heading, found in columns.items() if found or heading != "temperature"}
+    names = {name: said for name, said in figure_names(result.method).items() if name in result.after}
+    cells = [(said, *(_cell(found.get(name)) for found in shown.values())) for name, said in names.items()]
+    chose = "; they also chose the epoch" if result.method == "head" else ""
+    print_rows(f"Held-out questions, with 95 % bootstrap intervals{chose}", ("", *shown), cells)
 
 
 def _cell(figure: Mapping[str, Any] | None) -> str:

@@ -6,15 +6,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calibwrap.calibrators import CattoHead
+from calibwrap.calibrators import CattoHead, with_report
 from calibwrap.calibrators._catto_features import score_features
 from calibwrap.calibrators._inputs import today
 from calibwrap.calibrators.catto_head import MOST
-from calibwrap.errors import FitError, InputError
+from calibwrap.errors import FitError, InputError, JournalError
 from calibwrap.metrics import ece
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats
 from calibwrap.training.catto import Loss, Target
+from calibwrap.training.head_figures import HeadFigures, head_figures
 from calibwrap.training.head_loss import head_loss, tempered
 from calibwrap.training.head_positions import Positions, Progress, record_positions
 from calibwrap.training.held_out import check_held_out
@@ -97,10 +98,20 @@ def train_catto_head(
     return replace(kept, report=_report(task, kept, found, len(judged)))
 
 
-def train_head(settings: HeadSettings, progress: Progress | None = None) -> CattoHead:
-    """Return the head that `settings` ask for, saved at `settings.output`; a stopped recording goes on.
+def train_head(
+    settings: HeadSettings, progress: Progress | None = None, *, replace_old: bool = False
+) -> tuple[CattoHead, HeadFigures]:
+    """Return the head that `settings` ask for, saved at `settings.output`, and its held-out figures.
+
+    A recording that was stopped goes on. Of held-out questions all options are read, so that answers can be measured.
+
+    Args:
+        settings: of the head.
+        progress: called with (questions read, questions in all).
+        replace_old: whether a file that is there already is replaced.
 
     Raises:
+        JournalError: there is a file at `settings.output`, and it is not to be replaced.
         InputError: held-out questions that are trained on, without options or fewer than 2, or hidden states asked
             for at level "option".
         QuestionError: a question without an answer.
@@ -109,27 +120,35 @@ def train_head(settings: HeadSettings, progress: Progress | None = None) -> Catt
     from calibwrap.saving import save
     from calibwrap.wrap import wrap
 
+    if settings.output.exists() and not replace_old:
+        raise JournalError(
+            f"{settings.output} is there already. Pass --resume (resume=True in Python) to put the new head in its "
+            "place, or choose another 'output'."
+        )
     train, held_out = settings.train.load(), settings.held_out.load()
     check_held_out(held_out, train)
     folder = settings.output.with_suffix(".positions")
     wants_states = settings.features == "hidden"
     options: dict[str, Any] = {"hidden": True} if wants_states and settings.model.startswith("hf:") else {}
     with wrap(settings.model, **options) as lm:
-        sides = [
+        recorded, others = [
             record_positions(
-                lm, questions, level=settings.level, wrong=settings.wrong, top=settings.top,
+                lm, questions, level=settings.level, wrong=wrong, top=settings.top,
                 hidden=wants_states, readout=settings.readout, folder=folder / name,
                 seed=settings.seed, progress=progress,
             )
-            for name, questions in (("train", train), ("held-out", held_out))
+            for name, questions, wrong in (("train", train, settings.wrong), ("held-out", held_out, "all"))
         ]  # fmt: skip
     head = train_catto_head(
-        *sides, target=settings.target, margin_scale=settings.margin_scale, loss=settings.loss,
+        recorded, others, target=settings.target, margin_scale=settings.margin_scale, loss=settings.loss,
         features=settings.features, top=settings.top, width=settings.width, max_epochs=settings.max_epochs,
         patience=settings.patience, seed=settings.seed,
     )  # fmt: skip
+    found = head_figures(recorded, others, head_powers(head, others))
+    if head.report is not None:
+        head = with_report(head, replace(head.report, notes=(*head.report.notes, *found.notes)))
     save(head, settings.output)
-    return head
+    return head, found
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ _STATED = {
     "brier": "Brier score of stated confidence",
     "malformed": "share of malformed statements",
 }
+_HEAD = {
+    "ece_tokens": "ECE of tokens",
+    "ece_answers": "ECE of answers",
+    "accuracy_answers": "accuracy of answers",
+}
 _ABOUT_STATED = (
     " The stated confidence is the expected level / 10 among well-formed statements after the model's likeliest "
     "answer; its Brier score is the mean squared difference from right (1) or wrong (0)."
@@ -42,7 +47,7 @@ def figure_names(method: str) -> dict[str, str]:
     >>> figure_names("rewarding-doubt")["malformed"], figure_names("cft")["ece"]
     ('share of malformed statements', 'ECE, 15 bins')
     """
-    return _STATED if method == "rewarding-doubt" else _FIGURES
+    return {"rewarding-doubt": _STATED, "head": _HEAD}.get(method, _FIGURES)
 
 
 def model_card(

@@ -50,7 +50,9 @@ class Result:
     """Held-out figures before the first step, each a value and the ends of its 95 % interval; empty without, and while
     the run is not finished."""
     after: "Figures" = field(default_factory=dict)
-    """The same of the weights that were saved."""
+    """The same of the weights that were saved, or with the head."""
+    temperature: "Figures" = field(default_factory=dict)
+    """The same with one temperature fitted with labels, which a head has to beat; empty for weights."""
     was_finished: bool = False
     """Whether an earlier run had done everything, and this one did nothing."""
     stopped_by: int = 0
@@ -82,8 +84,8 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
 
     Args:
         settings: of any method.
-        resume: whether to go on with what an earlier run left in the output folder; without one, it begins anew. A head
-            always goes on.
+        resume: whether to go on with what an earlier run left in the output folder; without one, it begins anew. The
+            recording for a head always goes on; with `resume`, a head that is there already is replaced.
         progress: called with (steps done, steps in all); for a head, with (questions read, questions in all), first of
             those that are trained on, then of those that are held out.
 
@@ -93,12 +95,12 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
         PromptTooLong: an example that is longer than `max_length`, by the name of its question.
         CapabilityError: CATTO cannot read the model's output head, or a head's model does not give what is recorded.
         FitError: a head's loss is no number.
-        JournalError: the output folder holds another run, or one that is not to be resumed.
+        JournalError: the output folder holds another run, or one that is not to be resumed; or a head is there.
         ModelError: the model cannot be opened, or loss or gradient became NaN.
         MissingExtra: a package of the extra `train` is not installed.
     """
     if isinstance(settings, HeadSettings):
-        return _train_head(settings, progress)
+        return _train_head(settings, resume, progress)
     for package in ("torch", "transformers", "trl", "peft", "datasets", "accelerate"):
         need(package, feature="training", extra="train")
     _check_trackers(settings.report_to)
@@ -114,7 +116,7 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
         return _train(settings, held_out, log, progress)
 
 
-def _train_head(settings: HeadSettings, progress: Progress | None) -> Result:
+def _train_head(settings: HeadSettings, resume: bool, progress: Progress | None) -> Result:
     """Return what training a head on a frozen model came to; a recording that was stopped goes on.
 
     A packaged model's name may stand after the colon of the spec.
@@ -123,8 +125,10 @@ def _train_head(settings: HeadSettings, progress: Progress | None) -> Result:
 
     runtime, _, target = settings.model.partition(":")
     settings.output.parent.mkdir(parents=True, exist_ok=True)
-    train_head(settings.model_copy(update={"model": f"{runtime}:{resolve(target)}"}), progress)
-    return Result(settings.method, settings.output, 1, 1)
+    asked = settings.model_copy(update={"model": f"{runtime}:{resolve(target)}"})
+    _, found = train_head(asked, progress, replace_old=resume)
+    shared = (settings.method, settings.output, 1, 1)
+    return Result(*shared, before=found.before, after=found.after, temperature=found.temperature)
 
 
 def _check_trackers(names: Sequence[str]) -> None:

@@ -86,8 +86,19 @@ def test_a_head_is_trained_on_a_frozen_model(run, folder, tmp_path):
     )
     code, out, err = run("train", "head", str(path), "--json")
     assert code == 0, err
-    assert json.loads(out)["method"] == "head"
-    assert cw.load(tmp_path / "head.safetensors").kind == "catto-head"
+    found = json.loads(out)
+    assert found["method"] == "head"
+    head = cw.load(tmp_path / "head.safetensors")
+    assert head.kind == "catto-head"
+    for state in ("before", "temperature", "after"):
+        assert f"{found[state]['ece_tokens']['value']:.3f}" in " ".join(head.report.notes)
+    code, out, err = run("train", "head", str(path))
+    assert (code, out) == (1, "")
+    assert "head.safetensors is there already. Pass --resume" in " ".join(err.split())
+    code, out, err = run("train", "head", str(path), "--resume")
+    assert code == 0, err
+    for said in ("they also chose the epoch", "before", "temperature", "after", "ECE of answers"):
+        assert said in out
 
 
 def test_a_dry_run_says_what_would_happen(run, config, tmp_path):

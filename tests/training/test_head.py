@@ -239,12 +239,20 @@ def test_the_command_s_way_from_files_to_a_file(tmp_path):
         "train": {"source": str(tmp_path / "train.jsonl")}, "held_out": {"source": str(tmp_path / "held-out.jsonl")},
         "max_epochs": 5,
     }  # fmt: skip
-    head = training.head.train_head(HeadSettings.model_validate(asked))
+    head, found = training.head.train_head(HeadSettings.model_validate(asked))
     assert cw.load(tmp_path / "head.safetensors") == head
     assert head.report.provenance.runtime == "hf"
     assert json.loads((tmp_path / "head.positions" / "train" / "recording.json").read_text())["count"] == 18
+    assert head.report.notes[-len(found.notes) :] == found.notes
+    assert list(found.after) == ["ece_tokens", "ece_answers", "accuracy_answers"]
+    with pytest.raises(JournalError, match=r"head\.safetensors is there already\. Pass --resume"):
+        training.head.train_head(HeadSettings.model_validate({**asked, "loss": "l2"}))
+    assert cw.load(tmp_path / "head.safetensors") == head
+    other, _ = training.head.train_head(HeadSettings.model_validate({**asked, "loss": "l2"}), replace_old=True)
+    assert cw.load(tmp_path / "head.safetensors").report.notes[0] == other.report.notes[0] != head.report.notes[0]
+    again = {**asked, "held_out": asked["train"], "output": tmp_path / "other.safetensors"}
     with pytest.raises(InputError, match="18 questions are trained on and held out"):
-        training.head.train_head(HeadSettings.model_validate({**asked, "held_out": asked["train"]}))
+        training.head.train_head(HeadSettings.model_validate(again))
     with pytest.raises(ValidationError, match="widht"):
         HeadSettings.model_validate({**asked, "widht": 3})
 
