@@ -1,6 +1,7 @@
 """Opening a model with Transformers: a directory, a hub id or a GGUF file; broken ones are told in one sentence."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,40 @@ def load_pair(target: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
         return _model(target, place, options), _beginning(_tokenizer(target, place, options), begins)
     if looks_like_path(target) and not path.is_dir():
         raise ModelError(f"There is no model directory '{target}': give a directory, a .gguf file or a hub id.")
+    _check_base(path)
     return _model(target, target, options), _tokenizer(target, target, options)
+
+
+def load_tokenizer(target: str) -> Any:
+    """Return the tokenizer of `load_pair` alone; no weights are read.
+
+    Raises:
+        ModelError: a GGUF file that is absent or broken.
+        InputError: there is none.
+    """
+    path = Path(target)
+    if path.suffix.lower() != ".gguf":
+        return _tokenizer(target, target, {})
+    begins = check_gguf(path)
+    return _beginning(_tokenizer(target, str(path.parent), {"gguf_file": path.name}), begins)
+
+
+def _check_base(folder: Path) -> None:
+    """Refuse a LoRA adapter on a GGUF file or a packaged model, which is one: PEFT would ask the hub for that name."""
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        return
+    from calibwrap.data import packaged_models
+
+    try:
+        base = str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"The adapter configuration in '{folder}' cannot be read: {_first_line(error)}.") from error
+    if base.endswith(".gguf") or base in {model.name for model in packaged_models()}:
+        raise ModelError(
+            f"'{folder}' holds a LoRA adapter of '{base}', and Transformers puts none on a GGUF file: open the merged "
+            "weights, which training writes into the folder 'weights' beside it unless 'merge' is false."
+        )
 
 
 def _model(target: str, place: str, options: Mapping[str, Any]) -> Any:

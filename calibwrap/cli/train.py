@@ -23,7 +23,7 @@ def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: 
     if dry_run:
         from calibwrap.training.plan import plan
 
-        _show_plan(plan(settings), as_json)
+        _show_plan(plan(settings, resume=resume), as_json)
         return
     from calibwrap.training.run import is_main_process, train
 
@@ -65,6 +65,7 @@ def _show_plan(plan: "Plan", as_json: bool) -> None:
         ("method", plan.method),
         ("model", plan.model),
         ("output", plan.output),
+        ("begins", plan.begins),
         ("questions", f"{plan.questions} to train on, {plan.held_out} held out"),
         ("steps", f"{plan.steps}, {plan.examples} examples a process"),
     ]

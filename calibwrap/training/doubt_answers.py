@@ -7,7 +7,7 @@ prompt after which the confidence is trained.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -100,6 +100,27 @@ def question_rows(questions: Sequence[Question | FreeQuestion]) -> list[dict[str
             raise QuestionError(f"Question {name!r} has no right answer to reward: add one, or leave the question out.")
         prompt = _ANSWERING.prompt(question)
         rows.append({"prompt": prompt, "question": name, "options": options, "references": references})
+    return rows
+
+
+def judged_rows(
+    questions: Sequence[Question | FreeQuestion], judge: Literal["options", "aliases"]
+) -> list[dict[str, Any]]:
+    """Return the questions as `question_rows` does, all of the kind that the judge of that name wants.
+
+    Raises:
+        QuestionError: a right answer is not known.
+        InputError: questions with options for judge "aliases", or free questions for judge "options".
+    """
+    rows = question_rows(questions)
+    wanted = judge == "options"
+    wrong = next((row for row in rows if bool(row["options"]) != wanted), None)
+    if wrong is not None:
+        raise InputError(
+            f"judge '{judge}' wants questions {'with' if wanted else 'without'} options. Question "
+            f"{wrong['question']!r} has {len(wrong['options'])}: set judge to "
+            f"'{'aliases' if wanted else 'options'}', or take another question set."
+        )
     return rows
 
 

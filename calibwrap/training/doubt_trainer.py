@@ -28,7 +28,7 @@ from calibwrap.training.doubt_answers import (
     confidence_prompt,
     drawn_answers,
     judged,
-    question_rows,
+    judged_rows,
 )
 from calibwrap.training.doubt_forward import last_logits
 from calibwrap.training.doubt_levels import LevelTokens, expected_reward, level_entropy
@@ -341,7 +341,7 @@ def build(
             "'answer_kl_weight' needs algorithm 'exact', and 'lora', whose adapter can be switched off to give the "
             f"first model. Got {settings.algorithm!r} and lora={settings.lora!r}: set answer_kl_weight to 0."
         )
-    rows, held = (_rows(settings, settings.train.load()), _rows(settings, held_out or ()))
+    rows, held = (judged_rows(asked, settings.judge) for asked in (settings.train.load(), held_out or ()))
     reader = Transformers(model, tokenizer)
     check_lengths(reader, [*rows, *held], settings.answer_tokens, settings.max_length)
     trainer, config = _KINDS[settings.algorithm]
@@ -353,19 +353,6 @@ def build(
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora),
     )
-
-
-def _rows(settings: RewardingDoubtSettings, questions: Sequence[Question | FreeQuestion]) -> list[dict[str, Any]]:
-    rows = question_rows(questions)
-    wanted = settings.judge == "options"
-    wrong = next((row for row in rows if bool(row["options"]) != wanted), None)
-    if wrong is not None:
-        raise InputError(
-            f"judge '{settings.judge}' wants questions {'with' if wanted else 'without'} options. Question "
-            f"{wrong['question']!r} has {len(wrong['options'])}: set judge to "
-            f"'{'aliases' if wanted else 'options'}', or take another question set."
-        )
-    return rows
 
 
 def _arguments(settings: RewardingDoubtSettings, given: Mapping[str, Any], evaluates: bool) -> dict[str, Any]:

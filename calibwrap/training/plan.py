@@ -8,10 +8,13 @@ from typing import Any
 from calibwrap.errors import InputError, ModelError, need
 from calibwrap.questions import Question, answers_of
 from calibwrap.readouts import Label, find_readout
+from calibwrap.training.checks import check_trackers
+from calibwrap.training.lengths import check_examples
 from calibwrap.training.lora import lora_config
 from calibwrap.training.reading import WeightSettings
+from calibwrap.training.resuming import beginning, beginning_of_head
 from calibwrap.training.settings import AnySettings, HeadSettings, Lora, RewardingDoubtSettings
-from calibwrap.training.weights import base_of_adapter, resolve
+from calibwrap.training.weights import base_of_adapter, load_tokenizer, resolve
 
 _FLOAT = 4
 """Bytes of a number: training is in float32."""
@@ -41,6 +44,8 @@ class Plan:
     """Numbers that training changes: LoRA's, or all."""
     memory: dict[str, int]
     """Bytes by what needs them; those that depend on the texts' lengths are for texts of `max_length` tokens."""
+    begins: str
+    """Where it begins, in words: at the first step, or with a checkpoint of an earlier run."""
 
     @property
     def total(self) -> int:
@@ -48,14 +53,18 @@ class Plan:
         return sum(self.memory.values())
 
 
-def plan(settings: AnySettings) -> Plan:
-    """Return what `train(settings)` will do; questions and the model's configuration are read, its weights are not.
+def plan(settings: AnySettings, *, resume: bool = False) -> Plan:
+    """Return what `train(settings, resume=resume)` will do; the output folder is left as it is.
 
-    A packaged model or set that is not on this machine yet is fetched.
+    Questions, the model's configuration and its tokenizer are read, its weights are not. A packaged model or set that
+    is not on this machine yet is fetched.
 
     Raises:
         QuestionError: a question without an answer.
-        InputError: questions or settings that cannot be used; ModelError: no configuration of a model is there.
+        PromptTooLong: an example that is longer than `max_length`, by the name of its question.
+        InputError: questions or settings that cannot be used, or a tracker that is not installed.
+        ModelError: no configuration of a model is there.
+        JournalError: the output folder holds another run, or one that is not to be resumed.
         DownloadError: a packaged model or set could not be fetched.
         MissingExtra: a package of the extra `train` is not installed.
     """
@@ -69,8 +78,15 @@ def plan(settings: AnySettings) -> Plan:
         check_held_out(held_out, train)
     shared = (settings.method, settings.model, str(settings.output), len(train), len(held_out))
     if isinstance(settings, HeadSettings):
-        return Plan(*shared, steps=settings.max_epochs, examples=len(train), parameters=0, trainable=0, memory={})
+        sizes: dict[str, Any] = {"parameters": 0, "trainable": 0, "memory": {}}
+        begins = beginning_of_head(settings, resume)
+        return Plan(*shared, steps=settings.max_epochs, examples=len(train), begins=begins, **sizes)
+    check_trackers(settings.report_to)
+    if settings.held_out is not None:
+        find_readout(settings.held_out.readout)
+    begins = beginning(settings, held_out, resume)
     config = configuration(settings.model)
+    check_examples(settings, train, held_out, skeleton(config), load_tokenizer(settings.model))
     parameters, trainable = counted(config, settings.lora)
     return Plan(
         *shared,
@@ -79,6 +95,7 @@ def plan(settings: AnySettings) -> Plan:
         parameters=parameters,
         trainable=trainable,
         memory=memory(config.get_text_config(), parameters, trainable, rows(settings, train), settings),
+        begins=begins,
     )
 
 
@@ -100,23 +117,29 @@ def configuration(source: str) -> Any:
         raise ModelError(f"No model configuration could be read at '{source}': {str(error).splitlines()[0]}") from error
 
 
+def skeleton(config: Any) -> Any:
+    """Return a causal language model of this configuration without memory for its weights."""
+    torch = need("torch", feature="planning a training run", extra="train")
+    transformers = need("transformers", feature="planning a training run", extra="train")
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        model.tie_weights()
+    return model
+
+
 def counted(config: Any, lora: Lora | None) -> tuple[int, int]:
     """Return how many numbers a model of this configuration has, and how many of them are trained.
-
-    The model is built without memory for its weights.
 
     Raises:
         InputError: LoRA's targets name no layer of this model.
     """
     torch = need("torch", feature="planning a training run", extra="train")
-    transformers = need("transformers", feature="planning a training run", extra="train")
     peft = need("peft", feature="planning a training run", extra="train")
+    model = skeleton(config)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    if lora is None:
+        return parameters, parameters
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config)
-        model.tie_weights()
-        parameters = sum(weight.numel() for weight in model.parameters())
-        if lora is None:
-            return parameters, parameters
         try:
             model = peft.get_peft_model(model, lora_config(lora))
         except ValueError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibwrap.errors import InputError, JournalError, need
 from calibwrap.readouts import find_readout
+from calibwrap.training.checks import check_trackers
 from calibwrap.training.licence import stated_licence
 from calibwrap.training.log import FILE, RunLog, is_finished, open_log
 from calibwrap.training.model_card import model_card
@@ -103,12 +104,12 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
         return _train_head(settings, resume, progress)
     for package in ("torch", "transformers", "trl", "peft", "datasets", "accelerate"):
         need(package, feature="training", extra="train")
-    _check_trackers(settings.report_to)
+    check_trackers(settings.report_to)
     held_out = _held_out(settings)
     with ExitStack() as opened:
         log = None
         if is_main_process():
-            _check_log(settings.output)
+            check_log(settings.output)
             log = opened.enter_context(open_log(settings, held_out, resume))
         if is_finished(settings.output):  # every process reads it: all would wait for one that went on
             done = _result(settings, log, settings.max_steps)  # the step that was kept may be an earlier one
@@ -129,16 +130,6 @@ def _train_head(settings: HeadSettings, resume: bool, progress: Progress | None)
     _, found = train_head(asked, progress, replace_old=resume)
     shared = (settings.method, settings.output, 1, 1)
     return Result(*shared, before=found.before, after=found.after, temperature=found.temperature)
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """Refuse a tracker that Transformers does not know, before anything is loaded."""
-    from transformers.integrations import get_reporting_integration_callbacks
-
-    try:
-        get_reporting_integration_callbacks([name for name in names if name not in ("all", "none")])
-    except ValueError as error:
-        raise InputError(f"'report_to' must name trackers of Transformers. Got {list(names)}: {error}") from error
 
 
 def _held_out(settings: WeightSettings) -> Sequence[Any]:
@@ -261,8 +252,12 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
     return None if not found else (max(found)[1], max(found)[0])
 
 
-def _check_log(output: Path) -> None:
-    """Refuse checkpoints without the log of their run: nothing says whether they are those of these settings."""
+def check_log(output: Path) -> None:
+    """Return nothing when checkpoints in `output` have the log of their run: else nothing says whose they are.
+
+    Raises:
+        JournalError: there are checkpoints, and no log.
+    """
     if last_checkpoint(output / CHECKPOINTS) is not None and not (output / FILE).exists():
         raise JournalError(
             f"{output / CHECKPOINTS} holds checkpoints, and {FILE}, the log of their run, is missing: put it back to "

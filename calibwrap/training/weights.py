@@ -56,11 +56,21 @@ def load_trainable(source: str) -> tuple[Any, Any]:
     model, tokenizer = load_pair(path, {} if path.endswith(".gguf") else {"dtype": torch.float32})
     if path.endswith(".gguf"):
         _forget_gguf(model)
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"The tokenizer of '{source}' has no end token, and training needs one: set 'eos_token'.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return model, _ending(tokenizer, source)
+
+
+def load_tokenizer(source: str) -> Any:
+    """Return the tokenizer that `load_trainable` gives for `source`; no weights are read.
+
+    Raises:
+        ModelError: a GGUF file that is absent or broken.
+        InputError: no tokenizer, or none with an end token to train on.
+        DownloadError: a packaged model could not be fetched.
+    """
+    from calibwrap.adapters import _hf_load
+
+    base = base_of_adapter(source)
+    return load_tokenizer(base) if base is not None else _ending(_hf_load.load_tokenizer(resolve(source)), source)
 
 
 def base_of_adapter(source: str) -> str | None:
@@ -179,6 +189,15 @@ def _forget_gguf(model: Any) -> None:
     model.is_quantized = False
     model.config.__dict__.pop("quantization_config", None)
     model.name_or_path = model.config._name_or_path = ""
+
+
+def _ending(tokenizer: Any, source: str) -> Any:
+    """Return the tokenizer, which has an end token, and pads with it where it has nothing else to pad with."""
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"The tokenizer of '{source}' has no end token, and training needs one: set 'eos_token'.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _merged(folder: Path, base: str) -> tuple[Any, Any]:

@@ -45,6 +45,29 @@ def test_load_gives_the_saved_model(folder):
     assert not provides.hidden
 
 
+@pytest.mark.parametrize("base", ["smollm2-135m-instruct", "/models/small.gguf"])
+def test_an_adapter_whose_base_is_a_gguf_file_is_told_what_to_open(tmp_path, base):
+    """Transformers would ask the hub for that name."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    with pytest.raises(ModelError, match=rf"holds a LoRA adapter of '{base}'.*open the merged weights"):
+        Transformers.load(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"adapter configuration in .* cannot be read: 'base_model_name_or_path'"):
+        Transformers.load(str(tmp_path))
+
+
+def test_an_adapter_of_a_folder_opens_with_its_base(folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(models.llama(), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    expected = Transformers(adapted.base_model.model, models.byte_level()).next_token(["A"])[0].logprobs
+    adapted.peft_config["default"].base_model_name_or_path = str(folder)
+    adapted.save_pretrained(tmp_path)
+    models.byte_level().save_pretrained(tmp_path)
+    found = Transformers.load(str(tmp_path)).next_token(["A"])[0].logprobs
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_options_reach_from_pretrained(folder):
     assert Transformers.load(str(folder), dtype=torch.bfloat16).model.dtype == torch.bfloat16
     assert Transformers.load(str(folder), attn_implementation="eager").fingerprint().dtype == "float32 attention=eager"
