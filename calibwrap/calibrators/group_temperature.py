@@ -1,8 +1,8 @@
 """A temperature for each group of questions, drawn towards the one of all: for many groups of few rows each.
 
-The between-group variance is that of DerSimonian, Laird, "Meta-analysis in clinical trials", 1986; drawing estimates
-towards their common mean by it is empirical Bayes: Efron, Morris, "Data analysis using Stein's estimator and its
-generalizations", 1975.
+The between-group variance is one of those by moments in DerSimonian, Kacker, "Random-effects model for meta-analysis of
+clinical trials: an update", 2007; drawing estimates towards their common mean by it is empirical Bayes: Efron, Morris,
+"Data analysis using Stein's estimator and its generalizations", 1975.
 """
 
 import math
@@ -137,9 +137,10 @@ def fit_group_temperature(
         bounds: lowest and highest temperature to consider.
 
     At the temperature T of all rows, let s_g be the slope of group g's log-likelihood in log T, I_g its curvature, and
-    c the mean squared slope of a row over its mean curvature, 1 where a temperature describes the model. With G groups
+    c the mean squared slope of a row over its mean curvature, 1 where a temperature describes the model. With S_k the
+    sum of I_g^k over the groups,
 
-        variance = max(0, [sum s_g^2 / I_g - c (G - 1)] / [sum I_g - sum I_g^2 / sum I_g])
+        variance = max(0, [sum s_g^2 - c (S_1 - S_2 / S_1)] / [S_2 - 2 S_3 / S_1 + (S_2 / S_1)^2])
 
     is how far groups differ in log T beyond what their few rows make them. Each group's temperature is then the one of
     greatest posterior under a normal prior of that variance around T: close to T + weight (own - T) in logarithms, with
@@ -168,7 +169,8 @@ def fit_group_temperature(
     parts = split(np.asarray(names)[used], gaps, targets)
     theta = -math.log(common)
     spread, dispersion = between_groups(list(parts.values()), theta)
-    modes = {name: posterior_mode(part, theta, spread, dispersion) for name, part in parts.items()}
+    limits = -math.log(interval[1]), -math.log(interval[0])
+    modes = {name: posterior_mode(part, theta, spread, dispersion, limits) for name, part in parts.items()}
     found = {name: min(max(common * math.exp(theta - mode), interval[0]), interval[1]) for name, mode in modes.items()}
     loss = sum(part.loss(-math.log(found[name])) for name, part in parts.items())
     return GroupTemperature(

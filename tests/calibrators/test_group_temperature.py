@@ -68,8 +68,7 @@ def test_the_spread_is_recovered_and_none_is_none():
     fitted = cw.fit_group_temperature(logprobs, answers, groups=groups)
     logs = np.log(fitted.values) - np.log(temperatures)
     assert np.abs(logs).mean() < 0.08
-    found = float(fitted.report.notes[0].split("deviation of ")[1].split()[0])
-    assert found == pytest.approx(np.log(temperatures).std(), abs=0.1)
+    assert spread_of(fitted) == pytest.approx(np.log(temperatures).std(), abs=0.1)
 
 
 def test_groups_that_differ_by_chance_alone_share_one_temperature():
@@ -120,6 +119,41 @@ def test_the_spread_by_hand():
     assert found == pytest.approx(dispersion)
     assert variance == pytest.approx(excess / curvature)
     assert variance == pytest.approx(2.393547, abs=1e-6)
+
+
+def test_the_spread_of_groups_that_know_unlike_much_by_hand():
+    """As above with 8 and 4 rows: I_g is 2 to 1, and the sums of moments are those of the docstring."""
+    gaps = np.array([[0.0] * 12, [-4.0] * 12])
+    targets = np.where([1, 0] * 4 + [1] * 4, 0.0, -4.0)
+    parts = split(np.array(["a"] * 8 + ["b"] * 4), gaps, targets)
+    p, beta = 8 / 12, np.log(2.0) / 4.0
+    slopes = 4.0 * beta * np.array([8 * p - 4, 4 * p - 4])
+    one = 16.0 * beta**2 * p * (1 - p)  # the curvature of a row, and its squared slope on average
+    excess = (slopes**2).sum() - (12 - (64 + 16) / 12) * one
+    room = (64 + 16 - 2 * (512 + 64) / 12 + ((64 + 16) / 12) ** 2) * one**2
+    variance, dispersion = between_groups(list(parts.values()), np.log(beta))
+    assert dispersion == pytest.approx(1.0)
+    assert variance == pytest.approx(excess / room)
+
+
+@pytest.mark.parametrize("gap", [40.0, 100.0, 1e4, 1e200])
+@pytest.mark.filterwarnings("ignore:The optimum lies outside:calibwrap.errors.CalibrationWarning")
+def test_a_group_that_is_all_but_certain_and_once_wrong_upsets_nobody(gap):
+    """Its curvature is next to 0; divided by, one wrong answer made the spread 80 at a gap of 40, 4e7 at 100."""
+    logprobs, answers, groups, _ = made(np.random.default_rng(0).integers(5, 35, 57), 0.4)
+    sure = np.where(np.arange(4) == 0, 0.0, -gap) * np.ones((20, 1))
+    wrong_once = np.eye(20, dtype=int)[0]
+    fitted = cw.fit_group_temperature(
+        np.concatenate([logprobs, sure]), np.concatenate([answers, wrong_once]), groups=[*groups, *["sure"] * 20]
+    )
+    assert np.isfinite(fitted.values).all()
+    if gap <= 100.0:  # beyond, the one answer takes all of the common temperature, as it does alone
+        plain = cw.fit_group_temperature(logprobs, answers, groups=groups)
+        assert spread_of(fitted) == pytest.approx(spread_of(plain), abs=0.05)
+
+
+def spread_of(fitted):
+    return float(fitted.report.notes[0].split("deviation of ")[1].split()[0])
 
 
 def test_a_separable_group_is_held():
