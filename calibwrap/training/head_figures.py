@@ -17,7 +17,7 @@ _SPAN = 3.0
 _SAID = {
     "ece_tokens": "ECE of tokens of right answers",
     "ece_answers": "ECE of answers",
-    "accuracy_answers": "accuracy",
+    "accuracy_answers": "accuracy of answers",
 }
 
 

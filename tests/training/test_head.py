@@ -20,8 +20,9 @@ from calibwrap.metrics import ece
 from calibwrap.questions import CLOZE
 from calibwrap.scores import TokenScores, log_softmax
 from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
+from calibwrap.training.catto import _LOSSES
 from calibwrap.training.head import _fresh, _inputs, _Task, head_powers
-from calibwrap.training.head_loss import head_loss, tempered
+from calibwrap.training.head_loss import _pointwise, head_loss, tempered
 from calibwrap.training.head_positions import Positions, _sketched, pieces
 from calibwrap.training.settings import HeadSettings
 
@@ -101,6 +102,14 @@ def test_the_loss_is_that_of_the_trainers_on_whole_rows():
     s = 1.0 / (1.0 + np.exp(-(own - others)))
     expected = np.abs(probabilities.max(axis=1) - s).mean()
     assert head_loss(rows, np.ones(9), target="surrogate")[0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2", "bce"])
+def test_each_loss_is_the_trainers_where_neither_clips(loss):
+    """Two files, since the trainer clips for 32-bit numbers and the head for 64-bit ones; elsewhere they agree."""
+    c, s = np.random.default_rng(0).uniform(1e-5, 1.0 - 1e-5, (2, 500))
+    for mine, theirs in zip(_pointwise(c, s, loss), _LOSSES[loss](np, c, s), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-7, atol=1e-7)
 
 
 def test_a_sketch_knows_the_partition_function():
