@@ -10,7 +10,7 @@ from calibwrap.calibrators import CattoHead, with_report
 from calibwrap.calibrators._catto_features import score_features
 from calibwrap.calibrators._inputs import today
 from calibwrap.calibrators.catto_head import MOST
-from calibwrap.errors import FitError, InputError, JournalError
+from calibwrap.errors import FitError, InputError
 from calibwrap.metrics import ece
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats
@@ -118,13 +118,10 @@ def train_head(
         CapabilityError: the backend does not give what is asked for.
     """
     from calibwrap.saving import save
+    from calibwrap.training.resuming import beginning_of_head
     from calibwrap.wrap import wrap
 
-    if settings.output.exists() and not replace_old:
-        raise JournalError(
-            f"{settings.output} is there already. Pass --resume (resume=True in Python) to put the new head in its "
-            "place, or choose another 'output'."
-        )
+    beginning_of_head(settings, replace_old)
     train, held_out = settings.train.load(), settings.held_out.load()
     check_held_out(held_out, train)
     folder = settings.output.with_suffix(".positions")
