@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibwrap.errors import InputError
+from calibwrap.real_numbers import array_of, real_array
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -43,8 +44,11 @@ def log_softmax(logits: ArrayLike) -> Floats:
     >>> np.exp(log_softmax([0.0, 0.0, -np.inf])).tolist()
     [0.5, 0.5, 0.0]
     """
-    logits = np.asarray(logits, dtype=np.float64)
-    return logits - logsumexp(logits)[..., None]
+    values = np.asarray(logits, dtype=np.float64)
+    top = np.max(values, axis=-1, keepdims=True, initial=-np.inf)
+    with np.errstate(over="ignore"):  # large equal ones must share the probability 1
+        values = values - np.where((np.abs(top) > 1e3) & np.isfinite(top), top, 0.0)
+    return np.asarray(values - logsumexp(values)[..., None])
 
 
 def checked_logits(name: str, values: ArrayLike) -> tuple[Floats, Bools]:
@@ -57,7 +61,7 @@ def checked_logits(name: str, values: ArrayLike) -> tuple[Floats, Bools]:
     [[True, False]]
     """
     try:
-        array: Floats = np.array(values, dtype=np.float64)
+        array = real_array(values)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"'{name}' must be an (N, K) array of numbers; rows with fewer options are filled with -inf. "
@@ -84,7 +88,7 @@ class _Record:
 
     def _lock(self, name: str, dtype: type, shape: tuple[int | None, ...], default: Any = None) -> None:
         value = getattr(self, name)
-        array: NDArray[Any] = np.array(default if value is None else value, dtype=dtype)
+        array = array_of(f"'{name}' of {type(self).__name__}", default if value is None else value, dtype)
         if array.ndim != len(shape) or any(b is not None and a != b for a, b in zip(array.shape, shape, strict=True)):
             wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
             raise InputError(f"'{name}' of {type(self).__name__} must have shape {wanted}. Got {array.shape}.")
@@ -390,8 +394,7 @@ def join(parts: Sequence[OptionScores]) -> OptionScores:
         arrays = [getattr(part, name) for part in parts]
         if arrays[0].ndim == 1:
             return np.concatenate(arrays)
-        padded = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill) for a in arrays]
-        return np.concatenate(padded)
+        return np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill) for a in arrays])
 
     names = {f.name: -np.inf if f.name == "logprobs" else 0 for f in fields(OptionScores) if f.name != "readout"}
     return OptionScores(readout=parts[0].readout, **{name: stack(name, fill) for name, fill in names.items()})

@@ -15,7 +15,8 @@ import calibwrap
 
 ROOT = Path(__file__).resolve().parent.parent
 RANK = {
-    "errors": 0, "scores": 0, "capabilities": 1, "provenance": 1, "questions": 1, "traces": 1, "streaming": 1,
+    "errors": 0, "real_numbers": 0, "scores": 0, "capabilities": 1, "provenance": 1, "questions": 1, "traces": 1,
+    "streaming": 1,
     "base": 2, "calibrators": 3, "decoders": 3, "readouts": 3, "metrics": 3, "adapters": 3, "testing": 3, "saving": 3,
     "data": 3, "files": 0, "journal": 3, "decision_file": 3, "freetext": 3, "score_records": 3, "answer_scores": 4,
     "summary": 4, "halves": 4, "parity": 4, "answer_stream": 4, "estimators": 4, "wrap": 4, "probing": 5, "evaluate": 5,

@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike
 
 from calibwrap.calibrators._affine_newton import Problem, newton
 from calibwrap.errors import CalibrationWarning, InputError
+from calibwrap.real_numbers import real_array, real_number
 from calibwrap.scores import Bools, Floats, logsumexp
 
 RIDGE = 1e-6
 """Weight of half the squared distance from the identity: see `fit_affine`."""
+STRONGEST = 1e100
+"""Largest strength of a penalty; it is squared and summed, which must not leave the range of floats."""
 MOST_FULL, MOST_DIAGONAL = 12, 64
 """Most options for which the whole curvature is worked out."""
 
@@ -37,7 +40,7 @@ class Penalty:
     def __post_init__(self) -> None:
         """Check the strengths."""
         for name in ("ridge", "off_diagonal", "intercept"):
-            checked_strength(name, getattr(self, name))
+            object.__setattr__(self, name, checked_strength(name, getattr(self, name)))
 
     def weights(self, k: int, *, full: bool) -> Floats:
         """Return twice the factor of each squared parameter (W, then b)."""
@@ -161,7 +164,7 @@ def checked_ridge(ridge: float) -> float:
     """Return `ridge`.
 
     Raises:
-        InputError: not a finite number of at least 0.
+        InputError: not a number from 0 to `STRONGEST`.
     """
     return checked_strength("ridge", ridge)
 
@@ -170,11 +173,12 @@ def checked_strength(name: str, value: float) -> float:
     """Return the strength of a penalty.
 
     Raises:
-        InputError: not a finite number of at least 0.
+        InputError: not a number from 0 to `STRONGEST`.
     """
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0.0 <= value < float("inf"):
-        raise InputError(f"'{name}' must be a finite number of at least 0. Got {value!r}.")
-    return float(value)
+    strength = real_number(value)
+    if not 0.0 <= strength <= STRONGEST:
+        raise InputError(f"'{name}' must be a finite number of at least 0, and at most {STRONGEST:g}. Got {value!r}.")
+    return strength
 
 
 def checked_parameters(who: str, name: str, values: ArrayLike, shape: tuple[int, ...] | None) -> Floats:
@@ -184,7 +188,7 @@ def checked_parameters(who: str, name: str, values: ArrayLike, shape: tuple[int,
         InputError: another shape, no numbers, or NaN or infinity inside.
     """
     try:
-        array = np.array(values, dtype=np.float64)
+        array = real_array(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"'{name}' of {who} must be an array of numbers. Got {type(values).__name__}.") from error
     if (array.ndim != 1 or array.size == 0) if shape is None else array.shape != shape:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator, Level
 from calibwrap.errors import CapabilityError, InputError
+from calibwrap.real_numbers import real_array
 from calibwrap.scores import Floats, OptionScores, TokenScores
 
 CLIP = 1e-6
@@ -70,7 +71,7 @@ def checked_confidence(name: str, values: ArrayLike) -> Floats:
     [0.0, 0.5]
     """
     try:
-        array: Floats = np.array(values, dtype=np.float64)
+        array = real_array(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"'{name}' must be numbers from 0 to 1. Got {type(values).__name__}: {error}.") from error
     outside = ~((array >= 0.0) & (array <= 1.0))

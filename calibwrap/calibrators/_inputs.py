@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.errors import CapabilityError, FitError, InputError
+from calibwrap.real_numbers import real_number
 from calibwrap.scores import Bools, Floats, Ints, OptionScores, checked_logits
+
+WIDEST = 1e50
+"""Largest gap between logits that a fit of weights or means takes."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,20 @@ def fit_rows(name: str, scores: OptionScores | ArrayLike) -> FitRows:
     return FitRows(array, np.ones(len(array), dtype=np.bool_), None)
 
 
+def check_spread(logprobs: Floats) -> None:
+    """Return nothing when squares of finite log-probabilities stay far inside the range of floats.
+
+    Raises:
+        InputError: one is further below 0 than `WIDEST`.
+    """
+    least = np.min(logprobs, initial=0.0, where=np.isfinite(logprobs))
+    if least < -WIDEST:
+        raise InputError(
+            f"'logprobs' of one row must not be further apart than {WIDEST:g}. Got {-least:g}: fit a temperature, "
+            "which takes any, or look where such numbers come from."
+        )
+
+
 def checked_answers(answers: ArrayLike, n: int, k: int) -> Ints:
     """Return `answers` as (N,) option indices.
 
@@ -89,7 +107,7 @@ def checked_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
     (0.1, 10.0)
     """
     try:
-        low, high = (float(bound) for bound in bounds)
+        low, high = (real_number(bound) for bound in bounds)
     except (TypeError, ValueError) as error:
         raise InputError(f"'bounds' must be two temperatures (low, high). Got {bounds!r}.") from error
     if not 0.0 < low < high < math.inf or 1.0 / low == math.inf:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.calibrators._affine import Affine, Penalty, check_full, convergence_notes, fit_penalised
-from calibwrap.calibrators._inputs import check_uncut, checked_answers, fit_rows, labelled_rows, today
+from calibwrap.calibrators._inputs import check_spread, check_uncut, checked_answers, fit_rows, labelled_rows, today
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats, Ints, OptionScores, checked_logits, log_softmax
 
@@ -43,7 +43,9 @@ def affine_rows(method: str, logprobs: OptionScores | ArrayLike, answers: ArrayL
     if full:
         check_full(exists)
     used, notes = labelled_rows(rows, right, exists[np.arange(n), right])
-    return LabelledRows(log_softmax(logits[used]), right[used], n, notes, rows.readout)
+    logprobs = log_softmax(logits[used])
+    check_spread(logprobs)
+    return LabelledRows(logprobs, right[used], n, notes, rows.readout)
 
 
 def fit_labelled_rows(

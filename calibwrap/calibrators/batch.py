@@ -8,7 +8,7 @@ questions estimates its liking for the place, and p(k | x) is divided by it.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibwrap.calibrators._inputs import check_uncut, fit_rows, today
+from calibwrap.calibrators._inputs import check_spread, check_uncut, fit_rows, today
 from calibwrap.calibrators.vector_scaling import VectorScaling
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats, OptionScores, checked_logits, log_softmax, logsumexp
@@ -44,6 +44,7 @@ def fit_batch(logprobs: OptionScores | ArrayLike) -> VectorScaling:
     check_uncut("batch", rows)
     logits, exists = checked_logits("logprobs", rows.logits)
     log_shares = log_softmax(logits) + np.log(exists.sum(axis=1, keepdims=True))  # 0 is what chance gives
+    check_spread(log_shares)
     seen = exists.sum(axis=0)
     biases = np.log(np.maximum(seen, 1)) - np.where(seen > 0, logsumexp(log_shares.T), 0.0)
     notes = (

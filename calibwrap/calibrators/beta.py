@@ -18,6 +18,7 @@ from calibwrap.calibrators._logistic import Minimum, mean_loss, minimum
 from calibwrap.calibrators.platt import checked_clip, smoothed
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.provenance import FitReport
+from calibwrap.real_numbers import real_number
 from calibwrap.scores import Floats
 
 _PULL = 1e-7
@@ -53,11 +54,11 @@ class Beta(ConfidenceCalibrator):
     def __post_init__(self) -> None:
         """Check the numbers."""
         for name in ("a", "b", "intercept", "clip"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or (name in ("a", "b") and value < 0.0):
-                raise InputError(f"'{name}' of Beta must be a finite number, a and b at least 0. Got {value!r}.")
-            object.__setattr__(self, name, float(value))
+            given = getattr(self, name)
+            value = real_number(given)
+            if not math.isfinite(value) or (name in ("a", "b") and value < 0.0):
+                raise InputError(f"'{name}' of Beta must be a finite number, a and b at least 0. Got {given!r}.")
+            object.__setattr__(self, name, value)
         checked_clip(self.clip)
 
     def mapped(self, confidence: Floats) -> Floats:

@@ -94,10 +94,14 @@ def fit_histogram_binning(
     >>> fitted.edges.tolist(), fitted.values.tolist()
     ([0.0, 0.75, 1.0], [0.5, 1.0])
     """
-    from calibwrap.metrics._checks import checked_choice, checked_count  # metrics are loaded on demand
+    from calibwrap.metrics._checks import MOST_BINS, checked_choice, checked_count  # metrics are loaded on demand
 
     said, right = checked_pairs(confidence, correct)
-    edges = _edges(said, checked_count("n_bins", n_bins), checked_choice("strategy", strategy, ("uniform", "quantile")))
+    edges = _edges(
+        said,
+        checked_count("n_bins", n_bins, most=MOST_BINS),
+        checked_choice("strategy", strategy, ("uniform", "quantile")),
+    )
     which = np.searchsorted(edges[1:-1], said, side="right")
     rows = np.bincount(which, minlength=len(edges) - 1).astype(np.float64)
     sums = np.bincount(which, weights=right, minlength=len(rows)).astype(np.float64)

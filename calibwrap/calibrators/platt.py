@@ -16,10 +16,14 @@ from calibwrap.calibrators._inputs import today
 from calibwrap.calibrators._logistic import Line, fit_line
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.provenance import FitReport
+from calibwrap.real_numbers import real_number
 from calibwrap.scores import Floats
 
 _LEVEL = 1e-6
 """Nats by which the log-odds of a line must change over all rows for it to rise or fall; the fit rounds by less."""
+
+LEAST_CLIP = 1e-15
+"""Smallest clip: 1 less anything smaller is 1, or hardly differs from it, and has no log-odds."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,10 @@ class Platt(ConfidenceCalibrator):
     def __post_init__(self) -> None:
         """Check the numbers."""
         for name in ("slope", "intercept", "clip"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value):
-                raise InputError(f"'{name}' of Platt must be a finite number. Got {value!r}.")
-            object.__setattr__(self, name, float(value))
+            value = real_number(getattr(self, name))
+            if not math.isfinite(value):
+                raise InputError(f"'{name}' of Platt must be a finite number. Got {getattr(self, name)!r}.")
+            object.__setattr__(self, name, value)
         checked_clip(self.clip)
 
     def mapped(self, confidence: Floats) -> Floats:
@@ -112,11 +115,12 @@ def checked_clip(clip: float) -> float:
     """Return `clip`.
 
     Raises:
-        InputError: not between 0 and 0.5.
+        InputError: not below 0.5, or so small that 1 less it is 1.
     """
-    if not 0.0 < clip < 0.5:
-        raise InputError(f"'clip' must lie between 0 and 0.5. Got {clip!r}.")
-    return clip
+    number = real_number(clip)
+    if not LEAST_CLIP <= number < 0.5:
+        raise InputError(f"'clip' must lie between {LEAST_CLIP:.2g} and 0.5. Got {clip!r}.")
+    return number
 
 
 def smoothed(correct: Floats) -> Floats:

@@ -18,6 +18,7 @@ from calibwrap.calibrators._newton import ABSENT, Solution, gaps_of, solve
 from calibwrap.calibrators._truncated import tempered_bounds
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.provenance import FitReport
+from calibwrap.real_numbers import real_number
 from calibwrap.scores import Floats, OptionScores
 
 
@@ -42,12 +43,12 @@ class Temperature(Calibrator):
 
     def __post_init__(self) -> None:
         """Check both fields."""
-        number = isinstance(self.value, (int, float, np.integer, np.floating)) and not isinstance(self.value, bool)
-        if not number or not 0.0 < self.value < math.inf:
+        value = real_number(self.value)
+        if not 0.0 < value < math.inf:
             raise InputError(f"'value' of Temperature must be a finite number above 0. Got {self.value!r}.")
         if self.level not in ("option", "token"):
             raise InputError(f"'level' of Temperature must be 'option' or 'token'. Got {self.level!r}.")
-        object.__setattr__(self, "value", float(self.value))
+        object.__setattr__(self, "value", value)
 
     def logits(self, logprobs: Floats) -> Floats:
         """Return `logprobs / value`, shifted so that each row's largest is 0: no tiny `value` can overflow it."""

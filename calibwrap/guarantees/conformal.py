@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.guarantees.nonconformity import SetMethod, check_method, nonconformity
 from calibwrap.metrics._checks import checked_answers, checked_count
+from calibwrap.real_numbers import array_of, real_number
 from calibwrap.scores import Bools, Ints, OptionScores
 
 
@@ -111,7 +112,7 @@ def fit_sets(
     >>> fit_sets(rows, [0, 0, 0, 1], coverage=0.6).threshold.__round__(6)  # the 3rd smallest: ceil(5 * 0.6) = 3
     0.3
     """
-    known = scores if isinstance(scores, OptionScores) else OptionScores(np.asarray(scores), readout="")
+    known = scores if isinstance(scores, OptionScores) else OptionScores(scores, readout="")  # type: ignore[arg-type]  # an array is made of it
     check_open_share("coverage", coverage)
     right = right_options(known, answers)
     _, most = nonconformity(known, method, penalty=penalty, free_ranks=free_ranks)
@@ -140,7 +141,7 @@ def conformal_quantile(values: ArrayLike, coverage: float) -> float:
     (0.4, inf)
     """
     check_open_share("coverage", coverage)
-    array = np.asarray(values, dtype=np.float64)
+    array = array_of("'values'", values, np.float64)
     if array.ndim != 1 or not len(array) or np.isnan(array).any():
         raise InputError(f"'values' must be at least one number and none NaN, shape (n,). Got shape {array.shape}.")
     rank = math.ceil((len(array) + 1) * coverage - 1e-9)  # 10 * 0.9 must not be a hair above 9
@@ -171,7 +172,7 @@ def check_open_share(name: str, value: float) -> None:
     Raises:
         InputError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating) or not 0.0 < value < 1.0:
+    if not 0.0 < real_number(value) < 1.0:
         raise InputError(f"'{name}' must lie strictly between 0 and 1, such as 0.1. Got {value!r}.")
 
 
@@ -181,7 +182,5 @@ def check_threshold(value: float | None) -> None:
     Raises:
         InputError: it is not.
     """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if value is not None and not math.isfinite(real_number(value)):
         raise InputError(f"'threshold' must be a finite number or None. Got {value!r}.")

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from calibwrap.errors import InputError
 from calibwrap.guarantees._betting import Stake
 from calibwrap.metrics._checks import as_array, checked_count, checked_pair, within_unit
+from calibwrap.real_numbers import real_number
 from calibwrap.scores import Floats
 
 LAMBDAS = (0.1, 0.25, 0.5, 1.0)
@@ -52,7 +53,7 @@ class _Monitor:
         Raises:
             InputError: `at` is not a finite number above 1.
         """
-        if not 1.0 < at < math.inf:
+        if not 1.0 < real_number(at) < math.inf:
             raise InputError(f"'at' must be a finite number above 1, such as 100. Got {at!r}.")
         return self.stake.log_peak >= math.log(at)
 
@@ -79,8 +80,7 @@ class CalibrationMonitor(_Monitor):
 
     def __post_init__(self) -> None:
         """Check the tolerance."""
-        is_number = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
-        if not is_number or not 0.0 <= self.tolerance < 1.0:
+        if not 0.0 <= real_number(self.tolerance) < 1.0:
             raise InputError(f"'tolerance' must be at least 0 and below 1. Got {self.tolerance!r}.")
 
     def update(self, confidence: ArrayLike, correct: ArrayLike) -> Self:

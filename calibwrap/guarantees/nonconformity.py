@@ -10,6 +10,7 @@ import numpy as np
 
 from calibwrap.errors import InputError
 from calibwrap.metrics._checks import checked_choice, checked_count
+from calibwrap.real_numbers import real_number
 from calibwrap.scores import Floats, Ints, OptionScores
 
 SetMethod = Literal["lac", "aps", "raps"]
@@ -47,6 +48,7 @@ def nonconformity(
     ([[0.5, 0.7, 0.8]], [[0.5, 0.8, 1.0]])
     """
     check_method(method, penalty, free_ranks)
+    penalty = float(penalty)
     lower, upper = np.where(scores.mask, scores.lower, 0.0), np.where(scores.mask, scores.upper, 0.0)
     if method == "lac":
         least, most = 1.0 - upper, 1.0 - lower
@@ -65,7 +67,7 @@ def check_method(method: str, penalty: float, free_ranks: int) -> None:
         InputError: they are not.
     """
     checked_choice("method", method, get_args(SetMethod))
-    if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0.0 <= penalty < np.inf:
+    if not 0.0 <= real_number(penalty) < np.inf:
         raise InputError(f"'penalty' must be a finite number of at least 0. Got {penalty!r}.")
     checked_count("free_ranks", free_ranks, least=0)
 

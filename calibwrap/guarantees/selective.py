@@ -146,9 +146,10 @@ def fit_guard(
     """
     check_open_share("risk", risk)
     check_open_share("delta", delta)
+    risk, delta, seed = float(risk), float(delta), checked_count("seed", seed, least=0)
     chances, hits = checked_pair(confidence, correct, soft=False)
     design, test = _split(len(hits), seed)
-    least = math.ceil(math.log(delta) / math.log1p(-risk))
+    least = math.ceil(min(math.log(delta) / math.log1p(-risk), 1e15))  # infinite for the smallest risks
     if len(test) < least:
         raise FitError(
             f"{len(hits)} rows cannot show a risk of at most {risk:g} with chance {1 - delta:g}, even without an error:"
@@ -187,7 +188,8 @@ def risk_bound(errors: int, answered: int, delta: float) -> float:
     0.0981
     """
     check_open_share("delta", delta)
-    if not 0 <= errors <= answered:
+    errors, answered = checked_count("errors", errors, least=0), checked_count("answered", answered, least=0)
+    if errors > answered:
         raise InputError(f"'errors' must be from 0 to 'answered'. Got {errors} of {answered}.")
     if errors == answered:
         return 1.0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibwrap.errors import InputError
-from calibwrap.metrics._checks import checked_choice, checked_count
+from calibwrap.metrics._checks import MOST_BINS, checked_choice, checked_count
 from calibwrap.scores import Bools, Floats, Ints
 
 Strategy = Literal["uniform", "quantile"]
@@ -151,7 +151,7 @@ def binned(confidence: NDArray[Any], correct: Bools | Floats, n_bins: int, strat
     >>> binned(np.array([0.1, 0.9]), np.array([False, True]), 1, "quantile")[0].tolist()
     [0.1, 0.9]
     """
-    n_bins = checked_count("n_bins", n_bins)
+    n_bins = checked_count("n_bins", n_bins, most=MOST_BINS)
     if checked_choice("strategy", strategy, ("uniform", "quantile")) == "uniform":
         return uniform_edges(n_bins), uniform_sums(confidence, correct, n_bins)
     edges = quantile_edges(confidence, n_bins)

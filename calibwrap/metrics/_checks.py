@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibwrap.errors import InputError
+from calibwrap.real_numbers import real_number
 from calibwrap.scores import Bools, Floats, Ints, checked_logits, logsumexp
 
 ROUNDING = 1e-9
@@ -37,6 +38,8 @@ def as_array(name: str, values: ArrayLike, *, kinds: str, dimensions: int, allow
         return array.astype(np.float64)
     if array.size == 0:
         raise InputError(f"'{name}' must have at least one row. Got shape {array.shape}.")
+    if array.dtype == np.longdouble:
+        array = array.astype(np.float64)
     if array.dtype.kind not in kinds:
         words = {"b": "bool", "i": "integers", "u": "unsigned integers", "f": "real numbers"}
         raise InputError(f"'{name}' must hold {' or '.join(words[kind] for kind in kinds)}. Got dtype {array.dtype}.")
@@ -183,8 +186,14 @@ def check_total(name: str, totals: Floats) -> None:
         )
 
 
-def checked_count(name: str, value: int, *, least: int = 1) -> int:
-    """Return `value` when it is a whole number of at least `least`.
+MOST = 2**53
+"""Largest count: beyond it not every whole number is a float."""
+MOST_BINS = 1_000_000
+"""Most bins; more would only cost memory."""
+
+
+def checked_count(name: str, value: int, *, least: int = 1, most: int = MOST) -> int:
+    """Return `value` when it is a whole number from `least` to `most`.
 
     Raises:
         InputError: it is not.
@@ -194,6 +203,8 @@ def checked_count(name: str, value: int, *, least: int = 1) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"'{name}' must be a whole number of at least {least}. Got {value!r}.")
+    if value > most:
+        raise InputError(f"'{name}' must be a whole number of at most {most}. Got {float(min(value, 1e300)):g}.")
     return int(value)
 
 
@@ -206,9 +217,10 @@ def checked_level(level: float) -> float:
     >>> checked_level(0.95)
     0.95
     """
-    if not 0 < level < 1:
+    number = real_number(level)
+    if not 0 < number < 1:
         raise InputError(f"'level' must lie strictly between 0 and 1, such as 0.95. Got {level!r}.")
-    return float(level)
+    return number
 
 
 def checked_share(name: str, value: float) -> float:
@@ -220,9 +232,10 @@ def checked_share(name: str, value: float) -> float:
     >>> checked_share("risk", 0.05)
     0.05
     """
-    if not 0 <= value <= 1:
+    number = real_number(value)
+    if not 0 <= number <= 1:
         raise InputError(f"'{name}' must lie in [0, 1], such as 0.05. Got {value!r}.")
-    return float(value)
+    return number
 
 
 def checked_choice(name: str, value: str, allowed: Sequence[str]) -> str:

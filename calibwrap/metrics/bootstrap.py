@@ -90,7 +90,10 @@ def bootstrap_difference(
 
 
 def _rows_of(arrays: Sequence[ArrayLike]) -> list[Floats]:
-    columns = [np.asarray(array) for array in arrays]
+    try:
+        columns = [np.asarray(array) for array in arrays]
+    except ValueError as error:
+        raise InputError(f"A bootstrap needs arrays, and one is none: {error}.") from error
     lengths = [len(column) if column.ndim else 0 for column in columns]
     if not columns or len(set(lengths)) != 1 or lengths[0] < 2:
         raise InputError(f"A bootstrap needs arrays of equally many rows, at least 2. Got lengths {lengths}.")

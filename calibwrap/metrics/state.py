@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from calibwrap.errors import InputError
 from calibwrap.metrics._bins import BinSums, Norm, calibration_error, empty_sums, uniform_edges, uniform_sums
-from calibwrap.metrics._checks import checked_count, checked_pair
+from calibwrap.metrics._checks import MOST_BINS, checked_count, checked_pair
 from calibwrap.metrics._moments import Moments, moments_of
 from calibwrap.metrics.debiased import debiased_error
 from calibwrap.metrics.decomposition import BrierDecomposition, decompose
@@ -64,7 +64,7 @@ class CalibrationState(_Record):
         >>> CalibrationState.empty(10).n
         0
         """
-        sums = empty_sums(checked_count("n_bins", n_bins))
+        sums = empty_sums(checked_count("n_bins", n_bins, most=MOST_BINS))
         return cls(*sums, squared_error_sum=0.0, moments=Moments(sums.correct, 0.0, 0.0))
 
     def update(self, confidence: ArrayLike, correct: ArrayLike) -> Self:
