@@ -39,7 +39,7 @@ def real_array(values: ArrayLike) -> NDArray[np.float64]:
     [[1.0, 2.5]]
     """
     array = np.asarray(values)
-    if array.dtype.kind in _NO_NUMBERS and array.size:
+    if array.dtype.kind in _NO_NUMBERS:
         raise TypeError(f"real numbers were expected, not {_NO_NUMBERS[array.dtype.kind]}")
     try:
         with np.errstate(over="ignore"):  # longer floats beyond the range are infinite, and said to be

@@ -35,7 +35,7 @@ def as_array(name: str, values: ArrayLike, *, kinds: str, dimensions: int, allow
     if array.ndim != dimensions:
         raise InputError(f"'{name}' must have shape {wanted}. Got shape {array.shape}.")
     if array.size == 0 and allow_empty:
-        return array.astype(np.float64)
+        return np.empty(array.shape)
     if array.size == 0:
         raise InputError(f"'{name}' must have at least one row. Got shape {array.shape}.")
     if array.dtype == np.longdouble:
