@@ -3,6 +3,7 @@
 Needs scikit-learn: `pip install 'calibwrap[sklearn]'`. Nothing else of calibwrap imports this file.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators import fit_named
+from calibwrap.calibrators import FitSpec, Temperature, chain, fit_named, with_report
+from calibwrap.calibrators._confidence import CLIP
 from calibwrap.errors import InputError, need
 from calibwrap.metrics._checks import check_total, within_unit
 from calibwrap.scores import Floats, Ints
@@ -37,6 +39,9 @@ SMALLEST = float(np.finfo(np.float64).eps)
 WORDS = {"sigmoid": "class-wise:platt", "isotonic": "class-wise:isotonic"}
 """What scikit-learn calls methods, and their names here."""
 
+REACH = -math.log(CLIP) / 2
+"""Nats from a row's least to its greatest score within which no map of a probability clips it, nor one twice as far."""
+
 ScoreKind = Literal["logits", "probabilities"]
 """What columns hold: logits or log-probabilities (both give the same), or probabilities."""
 
@@ -47,6 +52,9 @@ class ScoreCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
     X has one column a class, in the sorted order of the labels, or in that of `classes`. One column alone speaks of the
     second of two classes: a logit s stands for the two logits 0 and s, a probability p for 1 - p and p. As the last
     step of a `Pipeline` it gives `predict_proba`, before another step `transform` gives calibrated log-probabilities.
+
+    Scores on any scale will do, margins in the thousands too. What maps a probability is fitted to scores that are
+    divided by a constant before, so that no probability is clipped, and `calibrator_` is then a chain of both.
 
     Args:
         method: name of a fit with labels, such as "temperature", "vector" or "auto"; "sigmoid" and "isotonic" too.
@@ -91,7 +99,7 @@ class ScoreCalibrator(ClassifierMixin, TransformerMixin, BaseEstimator):  # type
         check_classification_targets(labels)
         self.classes_ = np.unique(labels) if self.classes is None else _distinct(self.classes)
         logits = as_logits(rows, self.scores, len(self.classes_))
-        self.calibrator_ = fitted_on(self.method, logits, labels, self.classes_, self.options)
+        self.calibrator_ = fitted_on(self.method, logits, labels, self.classes_, self.options, self.scores)
         return self
 
     def predict_log_proba(self, X: ArrayLike) -> Floats:  # noqa: N803
@@ -120,13 +128,15 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
     The words are those of scikit-learn's `CalibratedClassifierCV` with `ensemble=False`: every row is scored by a copy
     of `estimator` that was fitted on the other folds, one calibrator is fitted on all these scores, and the classifier
     that answers is fitted on all rows. A classifier that is fitted already, wrapped as `FrozenEstimator(classifier)`,
-    is not touched: then all rows given to `fit` calibrate.
+    is not touched: then all rows given to `fit` calibrate. Rows have no weights: `fit` takes no `sample_weight`. Scores
+    on any scale will do, as for `ScoreCalibrator`.
 
     Args:
         estimator: a classifier with `decision_function` or `predict_proba`; the first is preferred.
         method: name of a fit with labels, such as "temperature", "vector" or "auto"; "sigmoid" and "isotonic" too.
         cv: number of folds, a splitter, or an iterable of splits, as everywhere in scikit-learn; None is 5.
         n_jobs: folds that run at a time.
+        ensemble: False; here for scikit-learn's sake. One classifier and one calibrator answer, never their mean.
         options: passed to the fit of the calibrator.
 
     After `fit`: `classes_`, `estimator_`, `calibrator_`.
@@ -139,6 +149,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
         method: str = "temperature",
         cv: Any = None,
         n_jobs: int | None = None,
+        ensemble: bool = False,
         options: dict[str, Any] | None = None,
     ) -> None:
         """Keep the settings; they are checked by `fit`, as scikit-learn wants it."""
@@ -146,6 +157,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
         self.method = method
         self.cv = cv
         self.n_jobs = n_jobs
+        self.ensemble = ensemble
         self.options = options
 
     def fit(self, X: Any, y: ArrayLike) -> Self:  # noqa: N803
@@ -156,10 +168,15 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             y: (N,) labels.
 
         Raises:
-            InputError: a classifier that gives no scores of classes, a class that is in one fold alone, or an unknown
-                method.
+            InputError: a classifier that gives no scores of classes, a class that is in one fold alone, an unknown
+                method, or an `ensemble`.
             FitError: the data do not determine the calibrator.
         """
+        if self.ensemble is not False:
+            raise InputError(
+                "'ensemble' must be False: one calibrator is fitted on the held-out scores of all folds, and can be "
+                f"saved; no mean over pairs of classifiers and calibrators is offered. Got {self.ensemble!r}."
+            )
         if y is None:
             raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         labels = np.asarray(column_or_1d(y, warn=True))
@@ -176,8 +193,9 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             self.estimator_ = clone(self.estimator).fit(X, labels)
         self.classes_ = self.estimator_.classes_
         _check_columns(self.estimator, len(self.classes_))
-        logits = as_logits(np.asarray(found), _kind(response), len(self.classes_))
-        self.calibrator_ = fitted_on(self.method, logits, labels, self.classes_, self.options)
+        kind = _kind(response)
+        logits = as_logits(np.asarray(found), kind, len(self.classes_))
+        self.calibrator_ = fitted_on(self.method, logits, labels, self.classes_, self.options, kind)
         return self
 
     def predict_log_proba(self, X: Any) -> Floats:  # noqa: N803
@@ -238,17 +256,44 @@ def as_logits(scores: NDArray[Any], kind: ScoreKind, n_classes: int) -> Floats:
 
 
 def fitted_on(
-    method: str, logits: Floats, labels: NDArray[Any], classes: NDArray[Any], options: dict[str, Any] | None
+    method: str,
+    logits: Floats,
+    labels: NDArray[Any],
+    classes: NDArray[Any],
+    options: dict[str, Any] | None,
+    kind: ScoreKind = "logits",
 ) -> Calibrator:
     """Return the calibrator fitted on logits (N, K) and labels (N,), which name the columns by `classes` (K,).
 
+    What came as probabilities is taken as it is; of logits, which may be on any scale, see `_on_any_scale`.
+
     Raises:
-        InputError: a label that is no class, or a method without labels.
+        InputError: a label that is no class, a method without labels, or options that it does not take.
     """
     spec = fit_named(WORDS.get(method, method))
     if not spec.needs_answers:
-        raise InputError(f"'method' must be a fit with labels. Got {method!r}, which is fitted on a reference model.")
-    return spec.fit(logits, _columns(labels, classes), **(options or {}))
+        on = "a reference model" if spec.needs_reference else "scores alone"
+        raise InputError(f"'method' must be a fit with labels. Got {method!r}, which is fitted on {on}.")
+    right, given = _columns(labels, classes), options or {}
+    if kind == "probabilities":
+        return spec(logits, answers=right, **given)
+    return _on_any_scale(spec, logits, right, given)
+
+
+def _on_any_scale(spec: FitSpec, logits: Floats, right: Ints, options: dict[str, Any]) -> Calibrator:
+    """Return the calibrator fitted on logits (N, K) whose unit nobody knows.
+
+    A temperature is searched within bounds that go along with the scale. What maps probabilities would clip those next
+    to 0 and 1: where scores leave `REACH`, they are divided by a constant first.
+    """
+    scale = float(np.ptp(logits, axis=1).max()) / REACH or 1.0
+    if spec.name == "temperature":
+        return spec(logits, answers=right, **{"bounds": (0.01 * min(1.0, scale), 100.0 * max(1.0, scale))} | options)
+    if scale <= 1.0 or not (spec.part or spec.name == "auto"):  # the others clip nothing
+        return spec(logits, answers=right, **options)
+    within = Temperature(scale)
+    fitted = spec(within(logits), answers=right, **options)
+    return chain(within, fitted) if fitted.report is None else with_report(chain(within, fitted), fitted.report)
 
 
 def _distinct(classes: ArrayLike) -> NDArray[Any]:

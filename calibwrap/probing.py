@@ -1,19 +1,22 @@
 """Hidden-state probes on a model: what is read for each option, and the model that answers through a probe."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from calibwrap import saving
 from calibwrap.base import Adapter, Readout
+from calibwrap.calibrators import check_options, options_of
 from calibwrap.calibrators.probe import Probe, fit_probe
 from calibwrap.capabilities import Needs
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.questions import CLOZE, Prompt, Question, Template, answers_of, check_questions
 from calibwrap.scores import Bools, Floats, OptionScores
-from calibwrap.wrap import CalibratedLM, Progress
+
+if TYPE_CHECKING:
+    from calibwrap.wrap import CalibratedLM, Progress
 
 END = "\n"
 """Stands after an option, so that the state at its last token has read the option to its end."""
@@ -96,14 +99,14 @@ def option_states(
 
 
 def fit_probe_on(
-    lm: CalibratedLM,
+    lm: "CalibratedLM",
     questions: Sequence[Question],
     *,
     layers: Sequence[int] | None = None,
     template: Template = CLOZE,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
     **options: Any,
-) -> CalibratedLM:
+) -> "CalibratedLM":
     """Return `lm` answering through a probe that is fitted on `questions`, which need answers.
 
     Args:
@@ -117,8 +120,10 @@ def fit_probe_on(
     Raises:
         CapabilityError: the backend gives no hidden states.
         QuestionError: a question has no answer.
+        InputError: an option that `fit_probe` does not take.
         FitError: too few questions.
     """
+    check_options("Method 'probe'", options, {*options_of(fit_probe, 4)} - {"provenance"})
     source, answers = _source(lm.adapter), answers_of(questions)
     depth = source.n_layers
     chosen = tuple(sorted({round(part * depth) for part in DEPTHS})) if layers is None else tuple(layers)
@@ -137,7 +142,26 @@ def fit_probe_on(
     return with_probe(lm, probe, template, strict=lm.strict)
 
 
-def with_probe(lm: CalibratedLM, probe: Probe, template: Template = CLOZE, *, strict: bool = False) -> CalibratedLM:
+def probed(
+    lm: "CalibratedLM",
+    questions: Sequence[Question],
+    progress: "Progress | None",
+    options: Mapping[str, Any],
+    *scores: object,
+) -> "CalibratedLM":
+    """Return `fit_probe_on` for `lm.fit(questions, "probe", ...)`; `scores` are its reference and readouts, all None.
+
+    Raises:
+        InputError: a reference or readout; and as there.
+    """
+    if any(one is not None for one in scores):
+        raise InputError(
+            "Method 'probe' reads hidden states: it takes no 'reference=', 'readout=' or 'reference_readout='."
+        )
+    return fit_probe_on(lm, questions, progress=progress, **options)
+
+
+def with_probe(lm: "CalibratedLM", probe: Probe, template: Template = CLOZE, *, strict: bool = False) -> "CalibratedLM":
     """Return `lm` answering through `probe`, such as a loaded one.
 
     Raises:

@@ -1,6 +1,5 @@
 """`wrap` and `CalibratedLM`: the only file that knows adapters, readouts, calibrators and decoders at once."""
 
-import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -100,21 +99,27 @@ class CalibratedLM:
         Args:
             questions: with answers for methods that use labels; none are looked at by the others.
             method: "temperature", "auto", "dirichlet", "top-label:beta", ... (labels); "daca", "matched-mean",
-                "soft:platt", ... (a reference model, no labels); "batch" (neither). `calibrators.FITS` holds all.
+                "soft:platt", ... (a reference model, no labels); "batch" (neither), all of them in `calibrators.FITS`;
+                "probe" (labels and hidden states, see `probing.fit_probe_on`).
             reference: the pre-trained model of methods without labels: wrapped, an adapter, or a spec, whose model is
                 loaded beside this one and closed again.
             readout: how this model is read; kept for its answers.
             reference_readout: how the reference is read; by default per token where this model is read by
                 continuations (summed scores make a base model over-confident, and DACA inherits that), else the same.
             progress: called with (done, in all), once for the model and once for the reference.
-            options: passed to the method, such as `bounds=` or `mask=`.
+            options: passed to the method, such as `bounds=` or `groups=`.
 
         Raises:
             QuestionError: answers are missing and the method needs them.
-            InputError: unknown method, groups missing, or a reference missing or given in vain.
+            InputError: unknown method or option, groups missing, or a reference missing or given in vain.
             FitError: the data do not determine the calibrator.
         """
-        spec = calibrators.groupless_fit(method) if options.get("groups") is None else calibrators.fit_named(method)
+        if method == "probe":
+            from calibwrap.probing import probed
+
+            return probed(self, questions, progress, options, reference, readout, reference_readout)
+        check_questions(questions)
+        spec = calibrators.fit_for(method, options, len(questions))  # before any model call
         chosen = self.readout if readout is None else find_readout(readout)
         if spec.needs_reference != (reference is not None):
             wanted = "needs" if spec.needs_reference else "takes no"
@@ -146,18 +151,10 @@ class CalibratedLM:
         `answers` are for methods with labels, `reference` (scores of the same questions by the reference model, whose
         `provenance` is noted) for methods without.
         """
-        calibrator = calibrators.fit_named(method)(scores, answers=answers, reference=reference, **options)
-        if calibrator.report is not None:
-            report = replace(
-                calibrator.report,
-                readout=scores.readout,
-                reference_readout="" if reference is None else reference.readout,
-                provenance=self.adapter.fingerprint(),
-                reference=provenance,
-                date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            )
-            calibrator = calibrators.with_report(calibrator, report)
-        return replace(self, calibrator=calibrator, readout=readout or self.readout)
+        fitted = calibrators.fit_named(method)(scores, answers=answers, reference=reference, **options)
+        theirs = "" if reference is None else reference.readout
+        told = calibrators.with_origin(fitted, scores.readout, self.adapter.fingerprint(), theirs, provenance)
+        return replace(self, calibrator=told, readout=readout or self.readout)
 
     def calibrated_scores(
         self, questions: Sequence[Question], progress: Progress | None = None, groups: Sequence[str] | None = None
@@ -264,7 +261,7 @@ class CalibratedLM:
         Args:
             questions: with `answers`, the texts that are right.
             decoder: what answers, `FreeText()` by default; the calibrator is good for this decoder.
-            method: "platt" or "isotonic".
+            method: "platt", "isotonic", "auto-confidence", ...; `calibrators.CONFIDENCE_FITS` holds all.
             judge: says from 0 to 1 how right an answer is: `exact_match`, `f1_above_half`, or a function of yours.
             template: writes the prompts, as in `answer_batch`.
             progress: called with (done, in all).
@@ -272,10 +269,12 @@ class CalibratedLM:
 
         Raises:
             QuestionError: a question has no references.
+            InputError: unknown method or option.
             FitError: no answer says anything.
         """
         freetext.references_of(questions)  # before any model call
         freetext.check_judge(judge)
+        calibrators.confidence_fit(method, options)
         chosen, raw = decoder or decoders.FreeText(), replace(self, calibrator=calibrators.Identity())
         answers = raw.answer_batch(questions, chosen, template=template, progress=progress)
         asked = decoders.template_for(template, self.adapter.provides, type(chosen)).label

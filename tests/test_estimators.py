@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -16,10 +16,12 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import has_fit_parameter
 
 import calibwrap as cw
+from calibwrap.calibrators._confidence import CLIP
 from calibwrap.errors import InputError, MissingExtra
 from calibwrap.estimators import CalibratedClassifier, ScoreCalibrator, as_logits
 from calibwrap.scores import log_softmax
@@ -155,6 +157,64 @@ def test_scikit_learns_words_mean_the_same(method, tolerance):
     np.testing.assert_allclose(ours.predict_proba(rows), theirs.predict_proba(rows), atol=tolerance)
 
 
+class Rescaled(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose margins are multiplied by `scale`."""
+
+    def __init__(self, inner, scale):
+        self.inner, self.scale = inner, scale
+        self.classes_ = inner.classes_
+
+    def fit(self, rows, labels):
+        raise AssertionError("frozen")
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def decision_function(self, rows):
+        return self.scale * self.inner.decision_function(rows)
+
+    def predict(self, rows):
+        return self.inner.predict(rows)
+
+
+@pytest.fixture(scope="module")
+def margins():
+    """A support vector machine, and rows to calibrate and to judge it on."""
+    rows, labels = make_classification(3000, 8, n_informative=5, flip_y=0.1, random_state=1)
+    return LinearSVC().fit(rows[:500], labels[:500]), (rows[500:1500], labels[500:1500]), (rows[1500:], labels[1500:])
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0, 40.0, 1000.0, 1e6])
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
+def test_margins_on_any_scale_lose_nothing_beside_scikit_learn(margins, method, scale):
+    """A probability beyond 1 in a million is clipped: margins in the thousands must not become one."""
+    inner, fit, held = margins
+    model = FrozenEstimator(Rescaled(inner, scale))
+    ours = CalibratedClassifier(model, method=method).fit(*fit)
+    if method == "temperature":  # theirs searches from e^-10 to e^10 in 1/T, and ends early beyond some
+        wanted = log_loss(held[1], CalibratedClassifier(FrozenEstimator(inner)).fit(*fit).predict_proba(held[0]))
+    else:
+        theirs = CalibratedClassifierCV(model, method=method, ensemble=False).fit(*fit)
+        wanted = log_loss(held[1], np.clip(theirs.predict_proba(held[0]), CLIP, 1.0 - CLIP))  # their steps reach 0
+    assert log_loss(held[1], ours.predict_proba(held[0])) == pytest.approx(wanted, abs=2e-4)
+
+
+def test_what_maps_rescaled_margins_is_one_calibrator_with_a_report(margins, tmp_path):
+    inner, fit, held = margins
+    model = CalibratedClassifier(FrozenEstimator(Rescaled(inner, 1000.0)), method="sigmoid").fit(*fit)
+    assert [part.kind for part in model.calibrator_.parts] == ["temperature", "class-wise"]
+    assert model.calibrator_.report.method == "class-wise:platt"
+    cw.save(model.calibrator_, tmp_path / "cal")
+    logits = as_logits(1000.0 * inner.decision_function(held[0]), "logits", 2)
+    np.testing.assert_array_equal(cw.load(tmp_path / "cal")(logits), model.predict_log_proba(held[0]))
+
+
+def test_scores_that_say_nothing_have_a_scale_all_the_same():
+    for method in ("temperature", "isotonic"):
+        model = ScoreCalibrator(method).fit(np.zeros((120, 2)), [0, 1] * 60)
+        np.testing.assert_allclose(model.predict_proba(np.zeros((1, 2))), 0.5)
+
+
 def test_isotonic_of_three_classes_from_probabilities():
     """To the digit, but that a step at 0 is 1e-6 here."""
     rows, labels = features(3)
@@ -238,7 +298,11 @@ def test_a_saved_calibrator_leaves_scikit_learn(tmp_path):
     ("model", "said"),
     [
         (ScoreCalibrator("tempera"), "Did you mean 'temperature'"),
-        (ScoreCalibrator("daca"), "fit with labels"),
+        (ScoreCalibrator("daca"), "fit with labels.*fitted on a reference model"),
+        (ScoreCalibrator("batch"), "fit with labels.*fitted on scores alone"),
+        (ScoreCalibrator("vector", options={"rigde": 0.1}), "Did you mean 'ridge'"),
+        (CalibratedClassifier(LogisticRegression(), ensemble=True), "'ensemble' must be False"),
+        (CalibratedClassifier(LogisticRegression(), ensemble="auto"), "'ensemble' must be False"),
         (ScoreCalibrator(scores="odds"), "'logits' or 'probabilities'"),
         (ScoreCalibrator(scores="probabilities"), r"'X' must lie in \[0, 1\]"),
         (ScoreCalibrator(classes=["ant", "bee", "eel"]), "Got cat"),
@@ -249,6 +313,13 @@ def test_a_saved_calibrator_leaves_scikit_learn(tmp_path):
 def test_mistakes_are_named(model, said):
     with pytest.raises(InputError, match=said):
         model.fit(*scored())
+
+
+def test_the_word_ensemble_is_taken_where_it_says_what_is_done():
+    rows, labels = features()
+    ours = [CalibratedClassifier(GaussianNB(), **words).fit(rows, labels) for words in ({}, {"ensemble": False})]
+    assert ours[0].calibrator_ == ours[1].calibrator_
+    assert not has_fit_parameter(ours[0], "sample_weight")
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):

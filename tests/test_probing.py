@@ -44,6 +44,25 @@ def test_it_answers_what_the_model_knows_and_does_not_say(probed):
     assert sum(answer.probabilities.values()) == pytest.approx(1.0)
 
 
+def test_fitted_by_name_like_any_method(probed):
+    lm, seen = cw.wrap(models.adapter("llama")), []
+    again = lm.fit(questions(60), "probe", progress=lambda done, total: seen.append((done, total)), **QUICK)
+    assert again.calibrator == probed.calibrator
+    assert seen[-1] == (60, 60)
+
+
+def test_by_name_what_it_does_not_take_is_refused_before_anything_is_read(monkeypatch):
+    adapter = models.adapter("llama")
+    monkeypatch.setattr(type(adapter), "states", None)  # a call of it would be a TypeError
+    lm = cw.wrap(adapter)
+    for words in ({"strenghts": (1.0,)}, {"bounds": (1, 2)}, {"provenance": None}):
+        with pytest.raises(InputError, match="Method 'probe': Unknown option"):
+            lm.fit(questions(30), "probe", **words)
+    for words in ({"readout": "label"}, {"reference": lm}):
+        with pytest.raises(InputError, match="takes no 'reference='"):
+            lm.fit(questions(30), "probe", **words)
+
+
 def test_the_order_of_options_does_not_matter(probed):
     asked = questions(20, seed=2)
     turned = [Question(q.prompt, q.options[::-1], answer=len(q.options) - 1 - q.answer) for q in asked]

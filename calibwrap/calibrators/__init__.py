@@ -14,11 +14,14 @@ if TYPE_CHECKING:
         KINDS,
         FitSpec,
         calibrator_class,
+        check_options,
         confidence_fit,
+        fit_for,
         fit_named,
         groupless_fit,
+        options_of,
     )
-    from calibwrap.calibrators._report import with_report
+    from calibwrap.calibrators._report import with_origin, with_report
     from calibwrap.calibrators.auto import fit_auto, fit_auto_confidence
     from calibwrap.calibrators.batch import fit_batch
     from calibwrap.calibrators.beta import Beta, fit_beta
@@ -64,6 +67,7 @@ __all__ = [
     "VennAbers",
     "calibrator_class",
     "chain",
+    "check_options",
     "confidence_fit",
     "fit_auto",
     "fit_auto_confidence",
@@ -72,6 +76,7 @@ __all__ = [
     "fit_class_wise",
     "fit_daca",
     "fit_dirichlet",
+    "fit_for",
     "fit_group_temperature",
     "fit_histogram_binning",
     "fit_isotonic",
@@ -87,7 +92,9 @@ __all__ = [
     "fit_venn_abers",
     "fit_without_labels",
     "groupless_fit",
+    "options_of",
     "with_groups",
+    "with_origin",
     "with_report",
 ]
 
@@ -100,11 +107,14 @@ _HOMES = {
         "KINDS",
         "FitSpec",
         "calibrator_class",
+        "check_options",
         "confidence_fit",
+        "fit_for",
         "fit_named",
         "groupless_fit",
+        "options_of",
     ],
-    "_report": ["with_report"],
+    "_report": ["with_origin", "with_report"],
     "auto": ["fit_auto", "fit_auto_confidence"],
     "batch": ["fit_batch"],
     "beta": ["Beta", "fit_beta"],

@@ -1,6 +1,7 @@
 """The fits and the calibrators by name, so that nobody else needs an if for each."""
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -42,6 +43,24 @@ class FitSpec:
         function: Callable[..., Calibrator] = named(_PACKAGE + self.home)
         return partial(function, method=self.part) if self.part else function
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that the fit takes, in alphabetical order.
+
+        >>> FITS["temperature"].options, FITS["top-label:platt"].options
+        (('bounds',), ('clip', 'keeps_choice', 'smoothing'))
+        """
+        own = options_of(named(_PACKAGE + self.home), 1 + (self.needs_answers or self.needs_reference))
+        return tuple(sorted({*own, *options_of(CONFIDENCE_MAPS[self.part], 2)} - {"method"} if self.part else own))
+
+    def check_options(self, options: Iterable[str]) -> None:
+        """Return nothing when the fit takes options of these names.
+
+        Raises:
+            InputError: it does not take one; the message names the nearest and lists all.
+        """
+        check_options(f"Method {self.name!r}", options, self.options)
+
     def __call__(
         self,
         scores: OptionScores | ArrayLike,
@@ -53,11 +72,13 @@ class FitSpec:
         """Return the calibrator fitted on `scores` and what this fit needs; `options` go to it untouched.
 
         Raises:
-            InputError: what it needs was not given. What it does not need is not looked at.
+            InputError: what it needs was not given, or an option that it does not take. What it does not need is not
+                looked at.
 
         >>> FITS["temperature"]([[4.0, 0.0]] * 4, answers=[0, 0, 0, 1]).kind
         'temperature'
         """
+        self.check_options(options)
         if not self.needs_answers and not self.needs_reference:
             return self.fit(scores, **options)
         needed = answers if self.needs_answers else reference
@@ -96,6 +117,9 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
 )
 """Every fit by name."""
 
+PROBE = "probe"
+"""Name, as in `lm.fit(method=...)`, of the one fit that reads hidden states instead of scores: probing.py."""
+
 CONFIDENCE_FITS: Mapping[str, Callable[..., Calibrator]] = OnDemand(
     {"auto-confidence": _PACKAGE + "auto:fit_auto_confidence", **CONFIDENCE_MAPS.homes}
 )
@@ -130,7 +154,7 @@ ENTRY_POINTS = "calibwrap.calibrators"
 
 
 def fit_named(method: str) -> FitSpec:
-    """Return the fit called `method`.
+    """Return the fit called `method`, which maps the scores of options.
 
     Raises:
         InputError: there is none; the message names the nearest and lists all.
@@ -141,8 +165,12 @@ def fit_named(method: str) -> FitSpec:
     if method in CONFIDENCE_FITS:
         inside = f"'top-label:{method}' on options, or " if method in CONFIDENCE_MAPS else ""
         raise InputError(f"Method {method!r} fits one confidence, not options: use {inside}fit_answers.")
+    if method == PROBE:
+        raise InputError(
+            f"Method {method!r} reads hidden states, not scores, so that it takes a model: lm.fit(questions, 'probe')."
+        )
     if method not in FITS:
-        raise InputError(_unknown("method", method, FITS))
+        raise InputError(_unknown("method", method, (*FITS, PROBE)))
     return FITS[method]
 
 
@@ -164,18 +192,39 @@ def groupless_fit(method: str) -> FitSpec:
     return spec
 
 
-def confidence_fit(method: str) -> Callable[..., Calibrator]:
-    """Return the fit of one confidence called `method`.
+def fit_for(method: str, options: Mapping[str, Any], n_questions: int) -> FitSpec:
+    """Return the fit called `method` for that many questions; asked before a model reads them, which may cost money.
 
     Raises:
-        InputError: there is none; the message names the nearest and lists all.
+        InputError: there is none, it takes no such option, it needs groups that are missing, or not one a question.
+
+    >>> fit_for("temperature", {"bounds": (0.1, 10.0)}, 100).name
+    'temperature'
+    """
+    from calibwrap.calibrators.group_temperature import checked_groups
+
+    groups = options.get("groups")
+    spec = groupless_fit(method) if groups is None else fit_named(method)
+    spec.check_options(options)
+    if groups is not None:
+        checked_groups(groups, n_questions)
+    return spec
+
+
+def confidence_fit(method: str, options: Iterable[str] = ()) -> Callable[..., Calibrator]:
+    """Return the fit of one confidence called `method`, which takes options of the given names.
+
+    Raises:
+        InputError: there is none, or it takes no such option; the message names the nearest and lists all.
 
     >>> confidence_fit("platt")([0.9, 0.9, 0.6, 0.6], [1, 0, 1, 0]).kind
     'platt'
     """
     if method not in CONFIDENCE_FITS:
         raise InputError(_unknown("method for one confidence", method, CONFIDENCE_FITS))
-    return CONFIDENCE_FITS[method]
+    fit = CONFIDENCE_FITS[method]
+    check_options(f"Method {method!r}", options, options_of(fit, 2))
+    return fit
 
 
 def calibrator_class(kind: str) -> type[Calibrator]:
@@ -204,9 +253,31 @@ def calibrator_class(kind: str) -> type[Calibrator]:
     raise SavedFileError(f"{_unknown('kind', kind, KINDS)} Install the package that brings it, or update calibwrap.")
 
 
-def _unknown(what: str, name: object, known: Mapping[str, Any]) -> str:
+def options_of(fit: Callable[..., Any], n_data: int) -> tuple[str, ...]:
+    """Return the names of what a function takes after its first `n_data` arguments, which are the data.
+
+    >>> options_of(lambda rows, answers, shape="line", *, n_bins=15, **more: None, 2)
+    ('shape', 'n_bins')
+    """
+    parameters = list(inspect.signature(fit).parameters.values())[n_data:]
+    return tuple(one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD)
+
+
+def check_options(whose: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Return nothing when all names `given` are among those `known`.
+
+    Raises:
+        InputError: one is not; the message says whose options these are, names the nearest and lists all.
+    """
+    allowed = list(known)
+    for name in given:
+        if name not in allowed:
+            raise InputError(f"{whose}: {_unknown('option', name, allowed)}")
+
+
+def _unknown(what: str, name: object, known: Iterable[str]) -> str:
     import difflib  # needed for what goes wrong only
 
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown {what} {name!r}.{hint} There are {', '.join(sorted(known))}."
+    return f"Unknown {what} {name!r}.{hint} There are {', '.join(sorted(known)) or 'none'}."
