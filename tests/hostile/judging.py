@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 import calibwrap as cw
 from calibwrap.errors import CalibrationWarning, CalibwrapError, ProvenanceWarning
 
-EXAMPLES = int(os.environ.get("CALIBWRAP_HOSTILE", "400"))
+EXAMPLES = int(os.environ.get("CALIBWRAP_HOSTILE", "300"))
 """Inputs of each kind; every entry point of the kind gets every one of them."""
 LONGEST = 2000
 """Characters of an error's sentence at the most: an input must not be printed whole."""
