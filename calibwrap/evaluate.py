@@ -17,13 +17,13 @@ import numpy as np
 from calibwrap import saving
 from calibwrap.answer_scores import of_answers
 from calibwrap.base import Adapter, Calibrator, Readout
-from calibwrap.calibrators import Temperature, fit_named, groupless_fit
+from calibwrap.calibrators import GroupTemperature, Temperature, fit_named
 from calibwrap.errors import InputError, JournalError, PromptTooLong, QuestionError
 from calibwrap.files import replacing
 from calibwrap.halves import held_out_rows, over_halves
 from calibwrap.journal import Journal
 from calibwrap.provenance import Provenance
-from calibwrap.questions import FreeQuestion, Question, answers_of, check_questions
+from calibwrap.questions import FreeQuestion, Question, answers_of, check_questions, groups_of
 from calibwrap.readouts import find_readout, warn_of_little_mass
 from calibwrap.readouts.defaults import default_reference_readout
 from calibwrap.score_records import bounds_record, row_record, row_scores
@@ -95,6 +95,7 @@ class Evaluation:
                 "options": list(question.options),
                 "answer": question.answer,
                 "context": question.context,
+                **({"group": question.group} if question.group else {}),
                 "part": "held-out" if self.held_out[row] else "fit",
                 "choice": int(last.choice[row]),
                 "confidence": float(last.confidence[row]),
@@ -239,18 +240,21 @@ def evaluate(
         progress: called with (done, in all) of both models' questions.
 
     Raises:
-        InputError: bad share, too few questions, a fit of groups, or a reference missing or given in vain.
+        InputError: bad share, too few questions, or a reference missing or given in vain.
+        QuestionError: an answer that a fit needs is missing, or a group.
         JournalError: see `collect`.
     """
     check_questions(questions)
     chosen = lm.readout if readout is None else find_readout(readout)
-    fits = [groupless_fit(method) for method in fit]
+    fits = [fit_named(method) for method in fit]
     if any(one.needs_reference for one in fits) != (reference is not None):
         raise InputError(
             f"The fits {list(fit)} {'take no' if reference else 'need a'} 'reference', a pre-trained model."
         )
     if any(one.needs_answers for one in fits):
         answers_of(questions)
+    if any(one.needs_groups for one in fits):
+        groups_of(questions)
     saving.check_provenance(lm.calibrator, lm.adapter.fingerprint(), chosen.label)
     held_out = held_out_rows(len(questions), fit, fit_share, seed)
     folder = None if out is None else output_folder(out)
@@ -264,7 +268,8 @@ def evaluate(
         shown = None if progress is None else _shifted(progress, turn * len(questions), len(asked) * len(questions))
         read.append(collect(model, questions, journal, readout=how, resume=resume, progress=shown))
     calibrators = {**own_series(lm.calibrator, fit), **_fit_all(lm, questions, fit, ~held_out, read, reference)}
-    scores = {RAW: read[0], **{name: calibrator(read[0]) for name, calibrator in calibrators.items()}}
+    mapped = {name: _mapped(calibrator, read[0], questions) for name, calibrator in calibrators.items()}
+    scores = {RAW: read[0], **mapped}
     origin = None if reference is None else reference.adapter.fingerprint()
     halves = _over_halves(questions, fit, read)
     usage = spent([model.adapter for model, _, _ in asked])
@@ -288,6 +293,14 @@ def write(result: Evaluation, folder: Path) -> None:
         saving.save(calibrator, folder / f"calibrator-{name}.json", provenance=result.provenance)
 
 
+def _mapped(calibrator: Calibrator, scores: OptionScores, questions: Sequence[Question]) -> OptionScores:
+    """Return the calibrated scores; a calibrator of groups is told those of the questions, where any has one."""
+    groups = [question.group for question in questions]
+    if isinstance(calibrator, GroupTemperature) and any(groups):
+        return calibrator(scores, groups=groups)  # type: ignore[no-any-return]
+    return calibrator(scores)
+
+
 def _fit_all(
     lm: CalibratedLM,
     questions: Sequence[Question],
@@ -300,8 +313,9 @@ def _fit_all(
     fitted = {}
     for method in methods:
         spec, data = fit_named(method), dict[str, Any]()
+        asked = [questions[row] for row in np.flatnonzero(rows)]
         if spec.needs_answers:
-            data = {"answers": answers_of([questions[row] for row in np.flatnonzero(rows)])}
+            data = {"answers": answers_of(asked)} | ({"groups": groups_of(asked)} if spec.needs_groups else {})
         elif spec.needs_reference:
             origin = None if reference is None else reference.adapter.fingerprint()
             data = {"reference": read[1].take(rows), "provenance": origin}
@@ -317,7 +331,9 @@ def _over_halves(
     if not methods or len(rows) < 4:
         return {}
     reference = read[1].take(rows) if len(read) > 1 else None
-    return over_halves(read[0].take(rows), answers_of([questions[row] for row in rows]), methods, reference)
+    asked = [questions[row] for row in rows]
+    groups = [question.group for question in asked]
+    return over_halves(read[0].take(rows), answers_of(asked), methods, reference, groups)
 
 
 def spent(adapters: Sequence[Adapter]) -> dict[str, int]:

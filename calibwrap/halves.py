@@ -1,13 +1,14 @@
 """Random splits into a part that fits and one that is held out, and what fits do on average over many of them."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from calibwrap.base import Calibrator
-from calibwrap.calibrators import Identity, groupless_fit
+from calibwrap.calibrators import Identity, fit_named, with_groups
 from calibwrap.errors import CalibrationWarning, FitError, InputError
 from calibwrap.metrics import ece
 from calibwrap.scores import Bools, Ints, OptionScores
@@ -41,6 +42,7 @@ def over_halves(
     answers: ArrayLike,
     methods: Sequence[str],
     reference: OptionScores | None = None,
+    groups: Sequence[str] | None = None,
     *,
     halves: int = HALVES,
     seed: int = 0,
@@ -55,11 +57,12 @@ def over_halves(
         answers: (N,) indices of the right options; fits without labels are not handed any.
         methods: names of fits.
         reference: N questions by the reference model, for fits without labels.
+        groups: (N,) name of each question's group, for fits of groups.
         halves: how often.
         seed: same seed, same halves.
 
     Raises:
-        InputError: an unknown fit, or one that needs the group of each question.
+        InputError: an unknown fit, or one of groups without `groups`.
 
     >>> scores = OptionScores(np.log([[0.9, 0.1]] * 40), readout="label")
     >>> found = over_halves(scores, [0, 0, 0, 1] * 10, ["temperature"])
@@ -67,6 +70,7 @@ def over_halves(
     True
     """
     right = np.asarray(answers, dtype=np.int64)
+    rows = _Rows(scores, right, reference, None if groups is None else np.array(list(groups), dtype=object))
     found: dict[str, list[float] | str] = {name: [] for name in ("raw", *methods)}
     for half in range(halves):
         order = np.random.default_rng((seed, half)).permutation(len(right))
@@ -74,26 +78,42 @@ def over_halves(
         for name, errors in found.items():
             if isinstance(errors, list):
                 try:
-                    errors.append(_held_out(name, scores, right, reference, fit, held))
+                    errors.append(_held_out(name, rows.take(fit), rows.take(held)))
                 except FitError as error:
                     found[name] = f"one half of the questions does not determine it: {error}"
     return {name: _figure(errors) for name, errors in found.items()}
 
 
-def _held_out(
-    name: str, scores: OptionScores, answers: Ints, reference: OptionScores | None, fit: Ints, held: Ints
-) -> float:
-    calibrator: Calibrator = Identity()
+@dataclass(frozen=True)
+class _Rows:
+    """What is known of some questions."""
+
+    scores: OptionScores
+    answers: Ints
+    reference: OptionScores | None
+    groups: NDArray[np.object_] | None
+
+    def take(self, rows: Ints) -> "_Rows":
+        """Return some of them."""
+        reference = None if self.reference is None else self.reference.take(rows)
+        groups = None if self.groups is None else self.groups[rows]
+        return _Rows(self.scores.take(rows), self.answers[rows], reference, groups)
+
+
+def _held_out(name: str, fit: _Rows, held: _Rows) -> float:
+    mapped: Callable[[Any], Any] = Identity()
     if name != "raw":
-        other = None if reference is None else reference.take(fit)
-        spec = groupless_fit(name)
-        options = {"n_bootstrap": 0} if spec.resamples else {}
-        labels = answers[fit] if spec.needs_answers else None
+        spec = fit_named(name)
+        options: dict[str, Any] = {"n_bootstrap": 0} if spec.resamples else {}
+        options |= {"groups": fit.groups} if spec.needs_groups else {}
+        labels = fit.answers if spec.needs_answers else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CalibrationWarning)  # the fit that is kept has given it already
-            calibrator = spec(scores.take(fit), answers=labels, reference=other, **options)
-    kept = calibrator(scores.take(held))
-    return ece(kept.confidence, kept.choice == answers[held], n_bins=BINS)
+            mapped = spec(fit.scores, answers=labels, reference=fit.reference, **options)
+        if spec.needs_groups and held.groups is not None:
+            mapped = with_groups(mapped, held.groups.tolist(), len(held.answers))
+    kept = mapped(held.scores)
+    return ece(kept.confidence, kept.choice == held.answers, n_bins=BINS)
 
 
 def _figure(errors: list[float] | str) -> Figure:

@@ -18,7 +18,8 @@ class Question:
     """A question with a closed list of options.
 
     Raises:
-        QuestionError: no prompt, fewer than one option, an empty or repeated option, or an answer out of range.
+        QuestionError: no prompt, fewer than one option, an empty or repeated option, an answer out of range, or a
+            group that is no text.
 
     >>> Question("Which planet is red?", ["Mars", "Venus"], answer=0).answer_text
     'Mars'
@@ -34,6 +35,8 @@ class Question:
     """Name of the question in journals and reports; unique within a set."""
     context: str = ""
     """Text to read before the question, such as a passage; may be empty."""
+    group: str = ""
+    """Name of the group that the question is of, such as its subject; empty where none is known. No model reads it."""
 
     def __post_init__(self) -> None:
         """Check the fields once, here, so that nobody else has to."""
@@ -54,6 +57,8 @@ class Question:
             raise QuestionError(
                 f"'answer' must be an index from 0 to {len(self.options) - 1}, or None. Got {self.answer!r}."
             )
+        if not isinstance(self.group, str):
+            raise QuestionError(f"'group' must be a text, empty where none is known. Got {self.group!r}.")
         object.__setattr__(self, "options", tuple(self.options))
 
     @property
@@ -306,3 +311,23 @@ def answers_of(questions: Sequence[Question]) -> list[int]:
             "add them, or use a method without labels, such as 'daca'."
         )
     return [question.answer for question in questions if question.answer is not None]
+
+
+def groups_of(questions: Sequence[Question]) -> list[str]:
+    """Return the name of each question's group.
+
+    Raises:
+        QuestionError: says how many questions have none, and names the first.
+        InputError: something is no question with options.
+
+    >>> groups_of([Question("Red planet?", ["Mars", "Venus"], group="astronomy")])
+    ['astronomy']
+    """
+    check_questions(questions)
+    unknown = [question.id or f"number {index + 1}" for index, question in enumerate(questions) if not question.group]
+    if unknown:
+        raise QuestionError(
+            f"The group of every question is needed, and {len(unknown)} of {len(questions)} questions have none "
+            f"(first: {unknown[0]}): give each a 'group', or use a method without groups, such as 'temperature'."
+        )
+    return [question.group for question in questions]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from calibwrap.errors import InputError
 from calibwrap.halves import over_halves
 from calibwrap.metrics import ece
 from calibwrap.questions import answers_of
@@ -47,3 +48,14 @@ def test_a_fit_that_is_not_determined_says_so_and_leaves_the_others() -> None:
     assert found["daca"].value is None
     assert found["daca"].reason
     assert found["temperature"].value is not None
+
+
+def test_fits_of_groups_are_told_the_groups_of_both_halves() -> None:
+    """One group is sharpened and the other flattened: only who knows the groups can undo both."""
+    group = np.arange(len(ANSWERS)) % 2
+    mixed = OptionScores(log_softmax(TRUE * np.where(group, 4.0, 0.25)[:, None]), readout="label:letter")
+    names = ["sharp" if one else "flat" for one in group]
+    found = over_halves(mixed, ANSWERS, ["temperature", "group-temperature"], groups=names, halves=8)
+    assert found["group-temperature"].value < 0.5 * found["temperature"].value  # type: ignore[operator]
+    with pytest.raises(InputError, match="groups"):
+        over_halves(mixed, ANSWERS, ["group-temperature"], halves=2)

@@ -14,6 +14,7 @@ from calibwrap.questions import (
     Question,
     Template,
     answers_of,
+    groups_of,
 )
 
 words = st.text(min_size=1, max_size=8).filter(str.strip)
@@ -122,3 +123,12 @@ def test_free_questions_check_their_fields():
             FreeQuestion(**{"prompt": "Who?", "answers": ["Ann"]} | wrong)
     with pytest.raises(InputError, match=r"Got FreeQuestion\(.*; for free text there are"):
         answers_of([FreeQuestion("Who?", ["Ann"])])
+
+
+def test_groups_are_told_and_a_missing_one_is_named():
+    asked = [Question("Red?", ["yes", "no"], group="sky"), Question("Wet?", ["yes", "no"], id="q2")]
+    assert groups_of(asked[:1]) == ["sky"]
+    with pytest.raises(QuestionError, match=r"1 of 2 questions have none \(first: q2\)"):
+        groups_of(asked)
+    with pytest.raises(QuestionError, match="'group'"):
+        Question("Red?", ["yes", "no"], group=3)

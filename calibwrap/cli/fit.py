@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Calibrator, Readout
-from calibwrap.calibrators import CONFIDENCE_FITS, fit_named, groupless_fit
+from calibwrap.calibrators import CONFIDENCE_FITS, fit_named
 from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
@@ -17,7 +17,7 @@ from calibwrap.evaluate import collect, describe
 from calibwrap.evaluate_free import check_free_fits, find_judge, fitted_answers
 from calibwrap.evaluate_free_answers import collect_answers
 from calibwrap.freetext import graded, references_of
-from calibwrap.questions import FreeQuestion, Question, answers_of
+from calibwrap.questions import FreeQuestion, Question, answers_of, groups_of
 from calibwrap.readouts.defaults import default_reference_readout
 from calibwrap.scores import OptionScores
 from calibwrap.wrap import CalibratedLM
@@ -69,6 +69,7 @@ def run(
     _check_method(method, reference, job.out)
     plan = fit_named(method)
     answers = answers_of(questions) if plan.needs_answers else None
+    options: dict[str, Any] = {"groups": groups_of(questions)} if plan.needs_groups else {}
     say(f"{len(questions)} questions from {source.data}; loading {job.spec}", job.as_json)
     cache = _beside(job, "responses.sqlite")
     with resumable(), open_model(job.spec, job.settings, read_readout(readout, template), cache=cache) as lm:
@@ -76,7 +77,7 @@ def run(
             journal = _beside(job, "journal.jsonl")
             scores = collect(lm, questions, journal, resume=job.resume, progress=progress)
         if reference is None:
-            fitted = lm.fitted(method, scores, answers=answers)
+            fitted = lm.fitted(method, scores, answers=answers, **options)
         else:
             how = read_readout(reference_readout, template) or default_reference_readout(lm.readout)
             say(f"loading {reference}", job.as_json)
@@ -94,7 +95,7 @@ def _beside(job: Job, ending: str) -> Path:
 
 def _check_method(method: str, reference: str | None, out: Path) -> None:
     """Return nothing when a fit of options has what it needs, and its file can hold it."""
-    plan = groupless_fit(method)
+    plan = fit_named(method)
     if plan.needs_reference != (reference is not None):
         raise InputError(f"Method {method!r} {'needs' if plan.needs_reference else 'takes no'} --reference SPEC.")
     check_file_holds(method, out)

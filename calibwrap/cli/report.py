@@ -167,7 +167,9 @@ def read_evaluation(folder: Path) -> tuple[Evaluation, Mapping[str, Any] | None]
 
 
 def _evaluation(folder: Path, metrics: dict[str, Any], rows: list[dict[str, Any]]) -> Evaluation:
-    questions = tuple(Question(r["prompt"], r["options"], r["answer"], r["id"], r["context"]) for r in rows)
+    questions = tuple(
+        Question(r["prompt"], r["options"], r["answer"], r["id"], r["context"], r.get("group", "")) for r in rows
+    )
     scores = {name: _read_scores(rows, name, metrics["readout"]) for name in rows[0]["probabilities"]}
     reference = metrics["reference"]
     return Evaluation(

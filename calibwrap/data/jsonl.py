@@ -108,6 +108,8 @@ def _line(question: Asked) -> str:
         fields |= {"options": list(question.options), "answer": question.answer}
     if question.context:
         fields["context"] = question.context
+    if isinstance(question, Question) and question.group:
+        fields["group"] = question.group
     return json.dumps(fields, ensure_ascii=False) + "\n"
 
 

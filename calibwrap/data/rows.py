@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Asked = Question | FreeQuestion
 """What a row becomes: a question with options, or one that is answered in free text."""
-FIELDS = ("id", "prompt", "options", "answer", "answers", "context", "metadata")
+FIELDS = ("id", "prompt", "options", "answer", "answers", "context", "group", "metadata")
 """Fields that a row may have, `answers` in place of `options` and `answer`; `metadata` is not read."""
 ALIASES = {"question": "prompt", "choices": "options"}
 """Other names that are accepted."""
@@ -24,6 +24,7 @@ _EXPECTED = {
     "answer": "an index counted from 0, the option's text, its letter, or null",
     "answers": "a list of texts, each a spelling of a right answer, or null",
     "context": "a text",
+    "group": "a text or a whole number, the name of the question's group, or null",
 }
 
 
@@ -55,7 +56,8 @@ def question_from_row(row: Mapping[str, Any], default_id: str, *, merge: bool = 
     answer = answer_index(checked.answer, options, labels)
     if merge:
         options, answer = merge_repeated(options, answer)
-    return Question(checked.prompt, options, answer=answer, id=name, context=checked.context or "")
+    group = "" if checked.group is None else str(checked.group)
+    return Question(checked.prompt, options, answer=answer, id=name, context=checked.context or "", group=group)
 
 
 def answer_index(answer: int | str | None, options: Sequence[str], labels: Sequence[str] = ()) -> int | None:
@@ -117,6 +119,8 @@ def _canonical(row: Mapping[str, Any]) -> dict[str, Any]:
         if field in fields:
             raise QuestionError(f"Field {field!r} is given twice, once as {name!r}. Leave one out.")
         fields[field] = value
+    if "answers" in fields and fields.get("group") is not None:
+        raise QuestionError("Field 'group' is for questions with options. Put it under 'metadata' in free text.")
     if "answers" in fields and ("options" in fields or "answer" in fields):
         raise QuestionError(
             "Field 'answers' is for free text, and this question has options too. Keep 'options' and 'answer', or "
@@ -175,6 +179,7 @@ def _row_model() -> "type[BaseModel]":
         answer: int | str | None = None
         answers: list[str] | None = None
         context: str | None = None
+        group: str | int | None = None
         metadata: JsonValue = None
 
     return Row

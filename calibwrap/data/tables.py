@@ -18,6 +18,7 @@ COLUMNS = {
     "answer": ("answer", "answerKey", "gold", "label"),
     "answers": ("answers",),
     "context": ("context", "passage"),
+    "group": ("group", "subject"),
 }
 """The columns that are read, each under any one of its names; all others are left alone."""
 SUFFIXES = (".arrow", ".parquet")
@@ -114,7 +115,7 @@ def _columns(path: Path, names: Sequence[str]) -> dict[str, str]:
                 f"{path} has no column for {field!r}: expected {' or '.join(accepted)}. Got {', '.join(names)}."
             )
         columns |= {field: found[0]} if found else {}
-    unread = ("answers",) if "options" in columns else ("answer",)
+    unread = ("answers",) if "options" in columns else ("answer", "group")
     return {field: column for field, column in columns.items() if field not in unread}
 
 

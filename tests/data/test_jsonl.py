@@ -42,6 +42,25 @@ def test_answers_are_an_index_a_text_a_letter_or_unknown(load, answer, index):
     assert load(line(answer=answer))[0].answer == index
 
 
+@pytest.mark.parametrize(("group", "read"), [("law", "law"), (7, "7"), (0, "0"), (None, ""), (..., "")])
+def test_a_group_is_a_text_a_whole_number_or_unknown(load, group, read):
+    assert load(line(group=group))[0].group == read
+
+
+def test_a_group_comes_back_and_none_is_not_written(tmp_path):
+    asked = [Question("Red?", ["yes", "no"], id="a", group="sky"), Question("Wet?", ["yes", "no"], id="b")]
+    save_questions(asked, tmp_path / "q.jsonl")
+    assert load_questions(tmp_path / "q.jsonl") == asked
+    assert [("group" in json.loads(line)) for line in (tmp_path / "q.jsonl").read_text().splitlines()] == [True, False]
+
+
+def test_a_group_of_another_kind_or_in_free_text_is_refused(load):
+    with pytest.raises(QuestionError, match="'group' must be a text or a whole number"):
+        load(line(group=["law"]))
+    with pytest.raises(QuestionError, match="'group' is for questions with options"):
+        load('{"prompt": "Red planet?", "answers": ["Mars"], "group": "sky"}')
+
+
 @pytest.mark.parametrize(
     ("fields", "index"),
     [
@@ -66,7 +85,7 @@ def test_labels_and_texts_decide_what_a_digit_or_letter_means(load, fields, inde
         (line(promt="?"), "Unknown field 'promt'. Did you mean 'prompt'?"),
         (
             line(colour="red"),
-            "Unknown field 'colour'. Known are id, prompt, options, answer, answers, context, metadata",
+            "Unknown field 'colour'. Known are id, prompt, options, answer, answers, context, group, metadata",
         ),
         (line(question="Again?"), "Field 'prompt' is given twice, once as 'question'"),
         ('{"prompt": "?", "options": ["a", "b"], "answer": 0, "answer": 1}', "the field 'answer' is given twice"),

@@ -120,6 +120,7 @@ def test_one_subject_of_mmlu_is_a_part_of_the_whole():
     part = load_questions("mmlu/anatomy", split="validation")
     assert len(part) == 14
     assert set(part) <= set(load_questions("mmlu", split="validation"))
+    assert {question.group for question in part} == {"anatomy"}
     assert part[0].answer_text == "Homeostasis"
 
 

@@ -13,9 +13,9 @@ ROWS = [
     {"question": "Hidden?", "choices": ["yes", "no"], "answer": -1, "subject": "tests"},
 ]
 WANTED = [
-    Question("Red planet?", ["Mars", "Venus"], answer=0, id="row-0"),
-    Question("Ringed planet?", ["Mars", "Saturn"], answer=1, id="row-1"),
-    Question("Hidden?", ["yes", "no"], id="row-2"),
+    Question("Red planet?", ["Mars", "Venus"], answer=0, id="row-0", group="astronomy"),
+    Question("Ringed planet?", ["Mars", "Saturn"], answer=1, id="row-1", group="astronomy"),
+    Question("Hidden?", ["yes", "no"], id="row-2", group="tests"),
 ]
 
 
