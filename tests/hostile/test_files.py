@@ -34,7 +34,7 @@ MATRIX = MatrixScaling(RANDOM.normal(size=(3, 3)), [0.0, 0.1, 0.3])
 CALIBRATORS: dict[str, Any] = {
     "temperature": cw.fit_temperature(ROWS, ANSWERS),
     "vector": VectorScaling([1.0, 0.5, 2.0], [0.0, 0.1, -0.1]),
-    "matrix": cw.fit_matrix_scaling(ROWS, ANSWERS),
+    "matrix": cw.fit_matrix_scaling(np.tile(ROWS, (2, 1)), np.tile(ANSWERS, 2)),  # 60 rows would warn
     "chain": cw.chain(cw.Temperature(2.0), MATRIX, cw.Identity()),
     "platt": cw.fit_platt(SAID, RIGHT),
     "beta": cw.fit_beta(SAID, RIGHT),
