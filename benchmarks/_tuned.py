@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from catto_table import N_BINS
+from catto_table import N_BINS, REGIMES, before, merged
 
 from calibwrap import metrics
 from calibwrap.training import export_gguf
-from calibwrap.training.weights import load_trainable
 
-VARIANTS = ("dpo", "catto", "catto hard")
+VARIANTS = ("dpo", "catto")
 RUNTIME = {"n_ctx": 1024, "type_k": 0, "type_v": 0, "flash_attn": False}
 """A cache of 32-bit numbers for every file, so that nothing but the weights differs."""
 
@@ -31,7 +30,7 @@ class Tuned:
     @property
     def name(self) -> str:
         """Name of its files."""
-        return self.folder.name
+        return f"{self.folder.parent.name}-{self.folder.name}"
 
 
 def parsed(description: str | None, work: str) -> argparse.ArgumentParser:
@@ -39,7 +38,7 @@ def parsed(description: str | None, work: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("catto-table"), help="folder of catto_table.py, only read")
     parser.add_argument("--out", type=Path, default=Path(work), help="folder of models and journals")
-    parser.add_argument("--regime", default="in", choices=["in", "out"], help="what was trained on")
+    parser.add_argument("--regime", default="in", choices=list(REGIMES), help="what was trained on")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help="rows of catto_table.py")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resamples", type=int, default=1000)
@@ -73,7 +72,8 @@ def float32_gguf(model: Tuned, out: Path) -> Path:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-            weights, tokenizer = load_trainable(str(model.folder / "adapter"))
+            work, regime = model.folder.parent.parent, model.folder.parent.name
+            tokenizer, weights = merged(work, regime, model.seed, [*before(regime, model.variant), model.variant])
             weights.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
             export_gguf(folder, file)

@@ -1,10 +1,14 @@
 """The paper's table, small: SFT, DPO, DPO+BCE, RCFT after DPO, and CATTO, on a real small model and real questions.
 
-SmolLM2-135M-Instruct, trained with LoRA on right options against random wrong ones. In-distribution: trained on
-CommonsenseQA's train split, tested on its validation split. Out of it: trained on ARC's train splits, tested on
-CommonsenseQA, OpenBookQA and SciQ. Option texts, read as continuations: summed log-probabilities, and the same scores
-divided by the number of tokens. What has a choice (lambda, margin scale, target) is chosen on rows of the train split
-that nothing was trained on, and so is each model's temperature.
+SmolLM2-135M-Instruct, trained with LoRA: SFT on right options, then all others on right options against random wrong
+ones, from SFT's weights on. In-distribution: trained on CommonsenseQA's train split, tested on its validation split.
+Out of it: trained on ARC's train splits, tested on CommonsenseQA, OpenBookQA and SciQ. As in the paper the question
+names its options, so that a model can put its weight on the words that answer; the answer is the option's text, since
+letters are beyond a model of this size. The third regime, "unlisted", asks without naming them and trains from the
+model as it came: there the confidence of a token and the confidence among options have little to do with each other.
+
+Scores are read as summed log-probabilities, and the same divided by the number of tokens. What has a choice (lambda,
+margin scale, target) is chosen on rows of the train split that nothing was trained on, and so is each temperature.
 
 Every run writes its LoRA adapter and its option scores into a folder of its own, so the work can be ended at any time
 and goes on where it stopped; the tables come from the stored scores. Two processes may share the folder.
@@ -20,7 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +40,18 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # for the float32 
 from tests.servers import matched
 
 N_BINS = 10
-REGIMES = {"in": ("commonsense_qa",), "out": ("arc_easy", "arc_challenge")}
+REGIMES = {"in": ("commonsense_qa",), "out": ("arc_easy", "arc_challenge"), "unlisted": ("commonsense_qa",)}
 """What each regime trains on."""
-TESTS = {"in": ("commonsense_qa",), "out": ("commonsense_qa", "openbookqa", "sciq")}
+TESTS = {
+    "in": ("commonsense_qa",),
+    "out": ("commonsense_qa", "openbookqa", "sciq"),
+    "unlisted": ("commonsense_qa",),
+}
 """What each regime is tested on: validation splits, never trained on."""
+FIRST = {"in": "sft", "out": "sft", "unlisted": ""}
+"""What preferences are learned after; empty is the model as it came."""
 READOUTS = ("summed", "per token")
 HARD = {"target": "hard"}
-PAIR = {"over": "pair", "loss": "bce", **HARD}
-"""The choice between the two answers of a pair, by its logarithmic score."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,6 @@ class Run:
     """Which trainer: start, sft, dpo, rcft or catto; dpo is CATTO with weight 0."""
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
-    after: str = ""
-    """Name of the variant that it goes on from; empty is the model as it came."""
     variant: str = ""
     """Its name in the table."""
 
@@ -69,31 +75,45 @@ class Run:
 VARIANTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "start": ("start", {}, ""),
     "sft": ("cft", {}, ""),
-    "dpo": ("catto", {"weight": 0.0}, ""),
-    "dpo+bce": ("catto", {"weight": 0.1, "loss": "bce"}, ""),
+    "dpo": ("catto", {"weight": 0.0}, "first"),
+    "dpo+bce": ("catto", {"weight": 0.1, "loss": "bce"}, "first"),
     "rcft after dpo": ("rcft", {}, "dpo"),
-    "catto": ("catto", {"weight": 0.1}, ""),
-    "catto hard": ("catto", {"weight": 0.3, **HARD}, ""),
+    "catto": ("catto", {"weight": 0.1}, "first"),
 }
-"""The rows: trainer, its options, and the variant that comes before."""
+"""The rows: trainer, its options, and what comes before: nothing, another row, or what the regime puts first."""
 
-SWEEP = {
-    **{f"catto {weight:g}": ("catto", {"weight": weight}, "") for weight in (0.03, 0.3)},
-    **{f"catto {weight:g} scale 4": ("catto", {"weight": weight, "margin_scale": 4.0}, "") for weight in (0.1, 0.3)},
-    **{f"catto hard {weight:g}": ("catto", {"weight": weight, **HARD}, "") for weight in (0.03, 0.1, 1.0)},
-    "catto pair": ("catto", {"weight": 1.0, **PAIR}, ""),
-    "catto pair soft": ("catto", {"weight": 1.0, "over": "pair", "loss": "bce"}, ""),
+SWEEP: dict[str, tuple[str, dict[str, Any], str]] = {
+    **{f"catto {weight:g}": ("catto", {"weight": weight}, "first") for weight in (0.03, 0.3, 1.0)},
+    **{
+        f"catto {weight:g} scale 4": ("catto", {"weight": weight, "margin_scale": 4.0}, "first")
+        for weight in (0.1, 0.3)
+    },
+    **{f"catto hard {weight:g}": ("catto", {"weight": weight, **HARD}, "first") for weight in (0.03, 0.1, 0.3, 1.0)},
+    "catto pair": ("catto", {"weight": 1.0, "over": "pair", "loss": "bce", **HARD}, "first"),
+    "catto pair soft": ("catto", {"weight": 1.0, "over": "pair", "loss": "bce"}, "first"),
 }
-"""Other settings of CATTO, in-distribution, seed 0 only, compared on held-out rows of the train split."""
+"""Other settings of CATTO, not out of distribution, seed 0 only, compared on held-out rows of the train split."""
 
 
 def runs(regimes: Sequence[str], seeds: int, rows: Sequence[str]) -> Iterator[Run]:
     """Yield what is to be trained, in an order in which everything comes after what it needs."""
     for seed in range(seeds):
         for regime in regimes:
-            for variant, (method, options, after) in (VARIANTS | SWEEP).items():
-                if variant in rows and (variant in VARIANTS or (regime, seed) == ("in", 0)):
-                    yield Run(regime, method, seed, options, after, variant)
+            for variant, (method, options, _) in (VARIANTS | SWEEP).items():
+                if variant in rows and (variant in VARIANTS or (regime != "out" and seed == 0)):
+                    yield Run(regime, method, seed, options, variant)
+
+
+def before(regime: str, variant: str) -> list[str]:
+    """Return the rows whose weights a row goes on from, first to last."""
+    after = VARIANTS.get(variant, SWEEP.get(variant, ("", {}, "")))[2]
+    after = FIRST[regime] if after == "first" else after
+    return [*before(regime, after), after] if after else []
+
+
+def listed(question: Question) -> Question:
+    """Return the question with its options named in it."""
+    return replace(question, prompt=f"{question.prompt}\nChoices: {', '.join(question.options)}")
 
 
 def questions_of(chosen: argparse.Namespace, regime: str) -> dict[str, list[Question]]:
@@ -104,7 +124,21 @@ def questions_of(chosen: argparse.Namespace, regime: str) -> dict[str, list[Ques
     order = np.random.default_rng(0).permutation(len(rows))
     mixed = [rows[index] for index in order]
     tests = {name: load_questions(name, split="validation", limit=chosen.tests, seed=0) for name in TESTS[regime]}
-    return {"train": mixed[chosen.choice :], "choice": mixed[: chosen.choice], **tests}
+    sets = {"train": mixed[chosen.choice :], "choice": mixed[: chosen.choice], **tests}
+    return sets if regime == "unlisted" else {name: [listed(one) for one in asked] for name, asked in sets.items()}
+
+
+def merged(work: Path, regime: str, seed: int, rows: Sequence[str]) -> Any:
+    """Return the tokenizer and the model with the adapters of some rows merged into it, one after another."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    directory = matched.smollm2().directory
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    for row in rows:
+        model = PeftModel.from_pretrained(model, work / regime / f"{row}-{seed}" / "adapter").merge_and_unload()
+    return AutoTokenizer.from_pretrained(directory), model
 
 
 def trained(chosen: argparse.Namespace, run: Run, questions: Sequence[Question], folder: Path) -> Any:
@@ -112,20 +146,14 @@ def trained(chosen: argparse.Namespace, run: Run, questions: Sequence[Question],
     from importlib import import_module
 
     import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from calibwrap.training import settings as kinds
 
     torch.set_num_threads(chosen.threads)
-    directory = matched.smollm2().directory
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    if run.after:
-        before = chosen.work / run.regime / f"{run.after}-{run.seed}" / "adapter"
-        model = PeftModel.from_pretrained(model, before).merge_and_unload()
+    earlier = before(run.regime, run.variant)
     if (folder / "log.json").exists():
-        return tokenizer, PeftModel.from_pretrained(model, folder / "adapter").merge_and_unload()
+        return merged(chosen.work, run.regime, run.seed, [*earlier, run.variant])
+    tokenizer, model = merged(chosen.work, run.regime, run.seed, earlier)
     if run.method == "start":
         return tokenizer, model
     homes = {"catto": "catto_trainer", "cft": "cft_trainer", "rcft": "cft_trainer"}
@@ -134,7 +162,7 @@ def trained(chosen: argparse.Namespace, run: Run, questions: Sequence[Question],
         cw.save_questions(questions, path)
     asked = kind.model_validate(
         {
-            "model": str(directory),
+            "model": str(matched.smollm2().directory),
             "output": folder / "checkpoints",
             "train": {"source": str(folder / "train.jsonl"), "seed": run.seed, "limit": chosen.steps * chosen.batch},
             "seed": run.seed,
@@ -216,7 +244,8 @@ def claimed(folder: Path) -> Iterator[bool]:
 
 def attempt(chosen: argparse.Namespace, run: Run) -> bool:
     """Return whether this process carried the run out: what comes before is there, and nobody else is at it."""
-    if run.after and not (chosen.work / run.regime / f"{run.after}-{run.seed}" / "run.json").exists():
+    folders = [chosen.work / run.regime / f"{row}-{run.seed}" for row in before(run.regime, run.variant)]
+    if not all((folder / "run.json").exists() for folder in folders):
         return False
     with claimed(chosen.work / run.folder) as mine:
         if mine:
@@ -292,7 +321,7 @@ def tables(chosen: argparse.Namespace) -> dict[str, Any]:
                         state: figures(folders, name, readout, state == "temperature", chosen.resamples)
                         for state in ("raw", "temperature")
                     }
-            title = f"trained {'on' if regime == 'in' else 'elsewhere, tested on'} {name}, {readout}"
+            title = f"trained {'elsewhere, tested ' if regime == 'out' else ''}on {name}, {regime}, {readout}"
             results[f"{regime} {name} {readout}"] = show(title, rows, chosen.resamples)
     return results
 

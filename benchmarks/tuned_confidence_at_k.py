@@ -34,7 +34,7 @@ from _tuned import (
     say,
     tuned_models,
 )
-from catto_table import N_BINS
+from catto_table import N_BINS, listed
 from confidence_at_k import by_halves, temperatures
 
 import calibwrap as cw
@@ -227,6 +227,8 @@ def main() -> None:
     parser.add_argument("--base", default="dpo", help="the variant that others are compared with")
     chosen = parser.parse_args()
     questions = load_questions(TEST, split="validation", limit=chosen.questions, seed=0)
+    if chosen.regime != "unlisted":
+        questions = [listed(question) for question in questions]
     found: dict[str, dict[int, Points]] = {}
     for variant, models in tuned_models(chosen).items():
         found[variant] = {model.seed: measured(model, questions, chosen) for model in models}
