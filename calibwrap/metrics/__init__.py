@@ -9,6 +9,7 @@ from calibwrap.metrics.bootstrap import bootstrap_ci, bootstrap_difference
 from calibwrap.metrics.cumulative import ks_error
 from calibwrap.metrics.debiased import debiased_ece
 from calibwrap.metrics.decomposition import BrierDecomposition, brier_decomposition
+from calibwrap.metrics.option_state import OptionState
 from calibwrap.metrics.ranking import RiskCoverageCurve, aurc, auroc, risk_coverage_curve
 from calibwrap.metrics.reliability import ReliabilityCurve, reliability_curve
 from calibwrap.metrics.scoring import accuracy, brier, nll, top_label_brier
@@ -22,6 +23,7 @@ __all__ = [
     "BrierDecomposition",
     "CalibrationState",
     "CalibrationTest",
+    "OptionState",
     "ReliabilityCurve",
     "RiskCoverageCurve",
     "accuracy",

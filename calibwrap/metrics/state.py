@@ -15,6 +15,7 @@ from calibwrap.metrics.decomposition import BrierDecomposition, decompose
 from calibwrap.metrics.reliability import ReliabilityCurve, curve_of
 from calibwrap.metrics.scoring import squared_error_sum
 from calibwrap.metrics.significance import CalibrationTest, spiegelhalter_of
+from calibwrap.metrics.smooth import GRID, residual_sums, smooth_error
 from calibwrap.scores import Floats, Ints, _Record
 
 
@@ -42,12 +43,16 @@ class CalibrationState(_Record):
     """Sum of (confidence - correctness)^2 over all rows."""
     moments: Moments | None = None
     """Further sums, for `debiased_ece`, `brier_decomposition` and `spiegelhalter_test`; None: they are not known."""
+    residual_sums: Floats | None = None
+    """(8193,) sum of correctness - confidence at each node of `smooth_ece`'s grid; None: they are not kept."""
 
     def __post_init__(self) -> None:
         """Check shapes and lock the arrays."""
         self._lock("count", np.int64, (None,))
         for name in ("confidence_sum", "correct_sum"):
             self._lock(name, np.float64, (len(self.count),))
+        if self.residual_sums is not None:
+            self._lock("residual_sums", np.float64, (GRID + 1,))
         if self.moments is not None and len(self.moments.correct_square) != len(self.count):
             raise InputError(
                 f"'moments' must have as many bins as 'count', {len(self.count)}. "
@@ -55,8 +60,12 @@ class CalibrationState(_Record):
             )
 
     @classmethod
-    def empty(cls, n_bins: int = 15) -> Self:
+    def empty(cls, n_bins: int = 15, *, smooth: bool = False) -> Self:
         """Return the state of no rows.
+
+        Args:
+            n_bins: number of bins B.
+            smooth: whether to keep the residuals for `smooth_ece` too, 64 KiB of them.
 
         Raises:
             InputError: `n_bins` is not a whole number of at least 1.
@@ -65,7 +74,8 @@ class CalibrationState(_Record):
         0
         """
         sums = empty_sums(checked_count("n_bins", n_bins, most=MOST_BINS))
-        return cls(*sums, squared_error_sum=0.0, moments=Moments(sums.correct, 0.0, 0.0))
+        residuals = np.zeros(GRID + 1) if smooth else None
+        return cls(*sums, squared_error_sum=0.0, moments=Moments(sums.correct, 0.0, 0.0), residual_sums=residuals)
 
     def update(self, confidence: ArrayLike, correct: ArrayLike) -> Self:
         """Return the state with more rows seen; an empty batch changes nothing.
@@ -83,10 +93,13 @@ class CalibrationState(_Record):
         chances, hits = checked_pair(confidence, correct, allow_empty=True)
         seen = uniform_sums(chances, hits, self.n_bins)
         moments = moments_of(chances, hits, seen)
-        return self.merge(type(self)(*seen, squared_error_sum=squared_error_sum(chances, hits), moments=moments))
+        residuals = None if self.residual_sums is None else residual_sums(chances, hits)
+        return self.merge(type(self)(*seen, squared_error_sum(chances, hits), moments, residuals))
 
     def merge(self, other: Self) -> Self:
-        """Return the state of the rows of both; also written `self + other`. Moments are known if both know them.
+        """Return the state of the rows of both; also written `self + other`.
+
+        Moments, and residuals, are known if both know them.
 
         Raises:
             InputError: the numbers of bins differ.
@@ -98,12 +111,14 @@ class CalibrationState(_Record):
         if self.n_bins != other.n_bins:
             raise InputError(f"States to merge must have equally many bins. Got {self.n_bins} and {other.n_bins}.")
         known = self.moments is not None and other.moments is not None
+        smooth = self.residual_sums is not None and other.residual_sums is not None
         return type(self)(
             self.count + other.count,
             self.confidence_sum + other.confidence_sum,
             self.correct_sum + other.correct_sum,
             self.squared_error_sum + other.squared_error_sum,
             self._moments() + other._moments() if known else None,
+            self._residuals() + other._residuals() if smooth else None,
         )
 
     __add__ = merge
@@ -148,6 +163,17 @@ class CalibrationState(_Record):
         0.25
         """
         return calibration_error(self._sums(), norm)
+
+    def smooth_ece(self) -> float:
+        """Return the smooth calibration error, by the same formula as `metrics.smooth_ece`.
+
+        Raises:
+            InputError: no rows, or a state that was not begun with `empty(smooth=True)`.
+
+        >>> round(CalibrationState.empty(smooth=True).update([0.5, 0.5], [1, 1]).smooth_ece(), 6)
+        0.5
+        """
+        return smooth_error(self._residuals() / self._rows())
 
     def debiased_ece(self) -> float:
         """Return the l2 calibration error less its bias, by the same formula as `metrics.debiased_ece`.
@@ -211,6 +237,14 @@ class CalibrationState(_Record):
                 "CalibrationState.empty() and update()."
             )
         return self.moments
+
+    def _residuals(self) -> Floats:
+        if self.residual_sums is None:
+            raise InputError(
+                "'smooth_ece' needs the residuals of all rows. Got a state without them; begin it with "
+                "CalibrationState.empty(smooth=True)."
+            )
+        return self.residual_sums
 
     def _rows(self) -> int:
         if self.n == 0:

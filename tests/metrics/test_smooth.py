@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from calibwrap import metrics
+from calibwrap.metrics.smooth import GRID, _mirrored, _smoothed_error, residual_sums, smooth_error
 
 
 def direct_smooth_ece(confidence, correct):
@@ -68,3 +69,29 @@ def test_a_bin_border_does_not_make_it_jump():
     below, above = np.full(1000, 0.5) - 1e-6 * correct, np.full(1000, 0.5) + 1e-6 * correct
     assert metrics.ece(below, correct, n_bins=2) > 0.4
     assert abs(metrics.smooth_ece(below, correct) - metrics.smooth_ece(above, correct)) < 1e-5
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=40), st.sampled_from([1e-9, 1e-3, 1.0]))
+def test_the_root_is_that_of_plain_bisection_with_all_frequencies(residuals, scale):
+    nodes = scale * np.array(residuals) / len(residuals)
+    cells, low, high = len(nodes) - 1, 0.0, 1.0
+    spectrum = np.fft.rfft(_mirrored(nodes))
+    for _ in range(60):
+        width = (low + high) / 2
+        damping = np.exp(-0.5 * (np.pi * np.arange(cells + 1) * width) ** 2)
+        sizes = np.abs(np.fft.irfft(spectrum * damping, n=2 * cells)[: cells + 1])
+        low, high = (width, high) if sizes.sum() - (sizes[0] + sizes[-1]) / 2 > width else (low, width)
+    assert smooth_error(nodes) == pytest.approx(low, abs=2e-12)
+
+
+@pytest.mark.parametrize("width", [1e-4, 3.0 / GRID, 1e-2, 0.3])
+def test_frequencies_that_are_left_out_do_not_count(width):
+    random = np.random.default_rng(3)
+    confidence = random.random(50)
+    nodes = residual_sums(confidence, random.random(50) < 0.5) / 50
+    spectrum = np.fft.rfft(_mirrored(nodes))
+    damped = spectrum * np.exp(-0.5 * (np.pi * np.arange(GRID + 1) * width) ** 2)
+    sizes = np.abs(np.fft.irfft(damped)[: GRID + 1])
+    whole = sizes.sum() - (sizes[0] + sizes[-1]) / 2
+    assert _smoothed_error(spectrum, GRID, width) == pytest.approx(whole, abs=1e-13)

@@ -152,3 +152,24 @@ def test_ece_of_no_rows_is_refused():
 def test_a_bad_batch_is_refused():
     with pytest.raises(InputError, match="confidence"):
         CalibrationState.empty().update([np.nan], [True])
+
+
+@law
+@given(st.lists(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12), max_size=4).filter(any))
+def test_a_smooth_state_gives_the_smooth_error_of_all_rows_in_any_pieces(batches):
+    states = [CalibrationState.empty(7, smooth=True).update(*np.array(rows).reshape(-1, 2).T) for rows in batches]
+    state = sum(states[1:], states[0])
+    confidence, correct = np.array([row for rows in batches for row in rows]).T
+    assert state.smooth_ece() == pytest.approx(metrics.smooth_ece(confidence, correct), abs=1e-9)
+
+
+def test_residuals_are_lost_where_one_side_has_none():
+    with_them, without = CalibrationState.empty(7, smooth=True).update([0.5], [1]), state_of([(0.5, True)])
+    assert (with_them + with_them).smooth_ece() == pytest.approx(0.5)
+    for state in (without, with_them + without, without + with_them):
+        with pytest.raises(InputError, match="smooth=True"):
+            state.smooth_ece()
+    with pytest.raises(InputError, match="no rows"):
+        CalibrationState.empty(7, smooth=True).smooth_ece()
+    with pytest.raises(InputError, match="residual_sums"):
+        dataclasses.replace(without, residual_sums=np.zeros(5))
