@@ -56,6 +56,9 @@ NormaliserName = Annotated[
 ]
 Reference = Annotated[str | None, typer.Option(help="Pre-trained model for fits without labels, RUNTIME:MODEL.")]
 CalibratorFile = Annotated[Path | None, typer.Option("--calibrator", help="Saved calibrator to use.")]
+GuardFile = Annotated[
+    Path | None, typer.Option("--guard", help="File of `fit --risk`: answer where its promise holds, else abstain.")
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse a calibrator that was fitted on another model or readout.")
 ]
@@ -131,6 +134,7 @@ def ask(
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A possible answer; repeat it.")] = None,
     context: Annotated[str, typer.Option(help="Text to read before the question.")] = "",
     calibrator: CalibratorFile = None,
+    guard: GuardFile = None,
     strict: Strict = False,
     readout: ReadoutName = None,
     template: TemplateFile = None,
@@ -148,6 +152,7 @@ def ask(
 ) -> None:
     """Ask one question; with options, the answer has a probability for each."""
     from calibwrap.cli import ask as command
+    from calibwrap.questions import Question
 
     how = command.How(k, decoder, max_tokens, seed, stream, normaliser)
     if option and not how.draws and (stream or max_tokens is not None):
@@ -160,6 +165,12 @@ def ask(
         raise typer.BadParameter("--template is for options, give them with -o, or for a --decoder of free text.")
     if normaliser is not None and (option or decoder is None):
         raise typer.BadParameter("--normaliser belongs to a --decoder of free text, without -o.")
+    if guard is not None:
+        if not option or how.draws or calibrator is not None:
+            raise typer.BadParameter("--guard goes with -o, holds its calibrator, and takes no --k and no --decoder.")
+        asked = Question(question, option, context=context)
+        command.run_guarded(spec, asked, guard, readout, template, settings, as_json)
+        return
     command.run(spec, question, option or [], context, calibrator, strict, readout, template, settings, as_json, how)
 
 
@@ -185,6 +196,14 @@ def fit(
     stop: DrawnStop = None,
     judge: JudgeName = None,
     normaliser: NormaliserName = None,
+    risk: Annotated[
+        float | None,
+        typer.Option(help="Fit a guard instead, on --calibrator: at most this share of the answers it gives is wrong."),
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Chance, over the questions, that the promise of --risk fails.")] = 0.05,
+    calibrator: Annotated[
+        Path | None, typer.Option("--calibrator", help="With --risk: what was fitted before, on other questions.")
+    ] = None,
     split: Split = "",
     limit: Limit = None,
     seed: Seed = 0,
@@ -200,6 +219,15 @@ def fit(
     drawn = Freely(decoder, temperature, max_tokens, tuple(stop) if stop else None, judge, normaliser, seed)
     job = Job(spec, out, settings, resume, as_json)
     source = command.Source(data, split, limit, seed)
+    if risk is not None:
+        if method or reference or reference_readout or drawn != Freely(None, seed=seed):
+            raise typer.BadParameter("--risk fits a guard: it takes no --method, no --reference and no --decoder.")
+        from calibwrap.cli import guard
+
+        guard.run(job, source, calibrator, readout, template, risk, delta)
+        return
+    if calibrator is not None:
+        raise typer.BadParameter("--calibrator goes with --risk, which fits a guard on it.")
     command.run(job, source, method, reference, readout, reference_readout, template, drawn)
 
 

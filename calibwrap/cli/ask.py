@@ -16,6 +16,7 @@ from calibwrap.decoders import Greedy, SelfConsistency, TraceDecoder, fitted_on_
 from calibwrap.decoders.answering import check_template
 from calibwrap.decoders.named import GREEDY, find_decoder
 from calibwrap.errors import InputError
+from calibwrap.guarded import GuardedLM
 from calibwrap.questions import Chat, FreeQuestion, Prompt, Question, Template
 from calibwrap.scores import OptionScores
 from calibwrap.stored_traces import (
@@ -122,6 +123,26 @@ def run(
             lm = _calibrated(lm, saved, compared, asked_with, strict)
         meaning = "" if freely is None else freely.meaning
         _answer(lm, prompt, decoder, names, how.stream, as_json, meaning)
+
+
+def run_guarded(
+    spec: str,
+    question: Question,
+    guard: Path,
+    readout: str | None,
+    template: Path | None,
+    settings: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Ask and print the answer, or that there is none and why; on the guard's own model and readout or not at all."""
+    with open_model(spec, settings, read_readout(readout, template)) as lm:
+        found = GuardedLM.load(lm, guard).choose(question.prompt, question.options, question.context)
+    if isinstance(found, Answer):
+        _print(found, as_json)
+    elif as_json:
+        print_json({"text": None, "abstained": found.reason, "withheld": fields_of(found.withheld)})
+    else:
+        print(f"No answer. {printable(found.reason)}")
 
 
 def _check_choosing(options: list[str], how: How) -> None:

@@ -1,0 +1,91 @@
+"""`fit --risk` and `ask --guard`: what Python gives, an answer or an abstention, and combinations that mean nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import calibwrap as cw
+from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
+
+MODEL = ToyModel.random(seed=0)
+FIT = ("fit", "toy:0", "--data", "asked.jsonl", "--readout", "label", "--out", "guard.json", "--risk", "0.5")
+QUESTIONS = toy_questions(40, seed=9, model=MODEL)
+
+
+@pytest.fixture(autouse=True)
+def files(toy_runtime: None, tmp_path: Path) -> None:
+    cw.save_questions(toy_questions(400, seed=2, model=MODEL), tmp_path / "asked.jsonl")
+    cw.save_questions(toy_questions(100, seed=1, model=MODEL), tmp_path / "before.jsonl")
+
+
+def asked(question: cw.Question, *more: str) -> tuple[str, ...]:
+    return ("ask", "toy:0", question.prompt, *(word for one in question.options for word in ("-o", one)), *more)
+
+
+@pytest.mark.filterwarnings("ignore:The labels together carry only")
+def test_it_answers_and_abstains_as_python_does(run: Any) -> None:
+    before = ("--data", "before.jsonl", "--readout", "label", "--out", "cal.json")
+    assert run("fit", "toy:0", *before)[0] == 0
+    code, out, err = run(*FIT, "--calibrator", "cal.json", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    lm = cw.CalibratedLM(ToyAdapter(MODEL), readout=cw.Label())
+    lm = lm.fit(toy_questions(100, seed=1, model=MODEL), method="temperature")
+    wanted = lm.guard(toy_questions(400, seed=2, model=MODEL), risk=0.5, delta=0.05)
+    assert wanted.guard.threshold is not None
+    assert told["threshold"] == pytest.approx(wanted.guard.threshold)
+    assert (told["answered"], told["errors"]) == (wanted.guard.answered, wanted.guard.errors)
+    seen = set()
+    for question in QUESTIONS:
+        found = wanted.choose(question.prompt, question.options)
+        code, out, err = run(*asked(question, "--guard", "guard.json", "--json"))
+        assert code == 0, err
+        said = json.loads(out)
+        assert said["text"] == (found.text if isinstance(found, cw.Answer) else None)
+        assert ("abstained" in said) is not bool(found)
+        seen.add(bool(found))
+    assert seen == {True, False}
+
+
+@pytest.mark.filterwarnings("ignore:No threshold can be shown")
+def test_people_are_told_why_there_is_no_answer(run: Any) -> None:
+    assert run(*FIT[:-1], "0.02")[0] == 0
+    code, out, _ = run(*asked(QUESTIONS[0], "--guard", "guard.json"))
+    assert code == 0
+    assert out.startswith("No answer. No threshold has a risk of at most 0.02")
+
+
+@pytest.mark.filterwarnings("ignore:The labels together carry only")
+def test_a_guard_is_good_for_its_own_model_only(run: Any) -> None:
+    assert run(*FIT)[0] == 0
+    code, _, err = run("ask", "toy:1", *asked(QUESTIONS[0], "--guard", "guard.json")[2:])
+    assert code == 1
+    assert "guard guarantee was fitted elsewhere" in err
+
+
+def test_questions_without_answers_are_refused_before_the_model(run: Any) -> None:
+    cw.save_questions([cw.Question("?", ["a", "b"])], "asked.jsonl")
+    code, _, err = run(*FIT)
+    assert code == 1
+    assert "Answers are needed" in err
+    cw.save_questions([cw.FreeQuestion("?", ["a"])], "asked.jsonl")
+    assert "free text" in run(*FIT)[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((*FIT, "--method", "temperature"), "it takes no --method"),
+        ((*FIT, "--decoder", "stated"), "no --decoder"),
+        ((*FIT[:-2], "--calibrator", "cal.json"), "--calibrator goes with --risk"),
+        (("ask", "toy:0", "?", "--guard", "guard.json"), "--guard goes with -o"),
+        (asked(QUESTIONS[0], "--guard", "g", "--calibrator", "c"), "holds its calibrator"),
+        (asked(QUESTIONS[0], "--guard", "g", "--k", "2"), "takes no --k"),
+    ],
+)
+def test_what_does_not_go_together_is_wrong_usage(run: Any, words: tuple[str, ...], says: str) -> None:
+    code, _, err = run(*words)
+    assert code == 2
+    assert says in " ".join(err.replace("│", " ").split())
