@@ -5,6 +5,7 @@ Both are test martingales: under their hypothesis the chance that the capital EV
 """
 
 import bisect
+import copy
 import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
@@ -160,7 +161,14 @@ class DriftMonitor(_Monitor):
             tie = np.random.default_rng((self.seed, stake.steps)).random()
             stake = stake.after(_power_bets((low + (high - low + 1) * tie) / (len(pool) + 1)))
             pool.insert(high, chance)
-        return replace(self, seen=tuple(pool), stake=stake)
+        return self._moved(tuple(pool), stake)
+
+    def _moved(self, seen: tuple[float, ...], stake: Stake) -> Self:
+        """Return the monitor with this record; it is sorted by construction, and checking all of it again is slow."""
+        moved = copy.copy(self)
+        object.__setattr__(moved, "seen", seen)
+        object.__setattr__(moved, "stake", stake)
+        return moved
 
 
 def _confidences(values: ArrayLike, allow_empty: bool = False) -> Floats:

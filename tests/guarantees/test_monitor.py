@@ -125,6 +125,14 @@ def test_batches_and_single_steps_give_the_same_capital() -> None:
     assert many.update([], []).value == many.value
 
 
+def test_an_update_does_not_check_again_what_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    drift = DriftMonitor((0.2, 0.5), seed=3)
+    monkeypatch.setattr(DriftMonitor, "__post_init__", None)  # a call of it would be a TypeError
+    later = drift.update([0.4, 0.1])
+    assert later.seen == (0.1, 0.2, 0.4, 0.5)
+    assert (drift.seen, drift.n, later.n, later.seed) == ((0.2, 0.5), 0, 2, 3)
+
+
 def test_an_alarm_stays_though_the_capital_falls_again() -> None:
     monitor = CalibrationMonitor().update([0.9] * 40, [False] * 40).update([0.9] * 4000, ([True] * 9 + [False]) * 400)
     assert monitor.alarm(at=100)
