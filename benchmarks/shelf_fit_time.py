@@ -32,6 +32,8 @@ from sklearn.linear_model import LogisticRegression
 import calibwrap as cw
 
 MOST_NUMBERS, MOST_PRODUCTS = 3e7, 3e8
+GROUPS = 57
+"""Groups of the rows for the group temperature: MMLU's subjects."""
 Call = Callable[[], Any]
 """Fits and returns a function from the fitted rows to probabilities of being right, (N,) or (N, K)."""
 
@@ -97,12 +99,19 @@ def on_options(logprobs: np.ndarray, answers: np.ndarray) -> dict[str, tuple[Cal
     def matrix() -> np.ndarray:
         return LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(logprobs, answers).predict_proba(logprobs)
 
+    def grouped() -> np.ndarray:
+        groups = [f"group {row % GROUPS}" for row in range(rows)]
+        return np.exp(cw.fit_group_temperature(logprobs, answers, groups=groups)(logprobs, groups=groups))
+
     found: dict[str, tuple[Call, Call | None]] = {
         "temperature | scikit-learn": (
             lambda: np.exp(cw.fit_temperature(logprobs, answers)(logprobs)),
             temperature,
         ),
         "vector |": (lambda: np.exp(cw.fit_vector_scaling(logprobs, answers)(logprobs)), None),
+        "top-label:beta |": (lambda: np.exp(cw.fit_top_label(logprobs, answers, method="beta")(logprobs)), None),
+        "class-wise:beta |": (lambda: np.exp(cw.fit_class_wise(logprobs, answers, method="beta")(logprobs)), None),
+        "group-temperature |": (grouped, None),
     }
     if rows * options**2 <= MOST_PRODUCTS:
         ours = lambda: np.exp(cw.fit_matrix_scaling(logprobs, answers)(logprobs))  # noqa: E731
