@@ -34,6 +34,14 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert blocks(page, "python") or page.stem not in ("README", "quickstart", "add-a-calibrator", "add-an-adapter")
 
 
+def test_the_decision_table_knows_every_method() -> None:
+    from calibwrap.calibrators import CONFIDENCE_FITS, FITS
+
+    page = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    stems = {name.partition(":")[0] for name in (*FITS, *CONFIDENCE_FITS, "probe")}
+    assert {stem for stem in stems if not re.search(rf"`{stem}[`:]", page)} == set()
+
+
 def test_documented_commands_exist() -> None:
     from calibwrap.cli.app import app
 

@@ -60,7 +60,7 @@ def fit_on_answers(
     Args:
         answers: N answers with their raw confidences.
         correct: (N,) in [0, 1], how right each one is.
-        method: "platt" or "isotonic".
+        method: "platt", "isotonic", "auto-confidence", ...; `calibrators.CONFIDENCE_FITS` holds all.
         decoder: label of the decoder that they come from, for the report.
         provenance: the model that they come from, for the report.
         options: passed to the method, such as `smoothing=True`.
