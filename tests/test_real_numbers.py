@@ -88,3 +88,7 @@ def test_long_floats_are_floats():
     assert metrics.ece(SAID.astype(np.longdouble), RIGHT) == metrics.ece(SAID, RIGHT)
     guard = cw.fit_guard(SAID, RIGHT, risk=np.longdouble(0.6), delta=np.longdouble(0.5))
     assert type(guard.risk) is type(guard.delta) is float
+
+
+def test_a_drift_next_to_nothing_is_no_overflow():
+    assert metrics.ks_test([1e-308], [0]).p_value == 1.0
