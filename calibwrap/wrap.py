@@ -118,8 +118,7 @@ class CalibratedLM:
             from calibwrap.probing import probed
 
             return probed(self, questions, progress, options, reference, readout, reference_readout)
-        check_questions(questions)
-        spec = calibrators.fit_for(method, options, len(questions))  # before any model call
+        spec, given = calibrators.fit_for(method, options, questions)  # before any model call
         chosen = self.readout if readout is None else find_readout(readout)
         if spec.needs_reference != (reference is not None):
             wanted = "needs" if spec.needs_reference else "takes no"
@@ -127,13 +126,13 @@ class CalibratedLM:
         if reference is None:
             scores = self.scores(questions, chosen, progress)
             answers = answers_of(questions) if spec.needs_answers else None
-            return self.fitted(method, scores, answers=answers, readout=chosen, **options)
+            return self.fitted(method, scores, answers=answers, readout=chosen, **given)
         how = default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
         with borrowed(reference) as other:
             scores = self.scores(questions, chosen, progress)
             theirs = other.scores(questions, how, progress)
             provenance = other.adapter.fingerprint()
-        return self.fitted(method, scores, reference=theirs, provenance=provenance, readout=chosen, **options)
+        return self.fitted(method, scores, reference=theirs, provenance=provenance, readout=chosen, **given)
 
     def fitted(
         self,
@@ -159,14 +158,16 @@ class CalibratedLM:
     def calibrated_scores(
         self, questions: Sequence[Question], progress: Progress | None = None, groups: Sequence[str] | None = None
     ) -> OptionScores:
-        """Return the calibrated scores (N, K) of the options of N questions; `groups` (N,) name each question's group.
+        """Return the calibrated scores (N, K) of the options of N questions.
+
+        `groups` (N,) name each question's group; without it, those that the questions name count, where any does.
 
         Raises:
             ProvenanceMismatch: `strict`, and the calibrator was fitted on traces; else a warning.
             InputError: `groups` are not one text a question, or the calibrator knows no groups.
         """
         decoders.warn_of_other_use(self.calibrator, is_on_traces=False, strict=self.strict)
-        mapped = self.calibrator if groups is None else calibrators.with_groups(self.calibrator, groups, len(questions))
+        mapped = calibrators.on_questions(self.calibrator, questions, groups)
         return mapped(self.scores(questions, progress=progress))
 
     def choose(self, prompt: str, options: Sequence[str], context: str = "") -> Answer:

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from calibwrap.calibrators.class_wise import ClassWise, fit_class_wise
     from calibwrap.calibrators.daca import fit_daca, fit_naive_kl
     from calibwrap.calibrators.dirichlet import fit_dirichlet
-    from calibwrap.calibrators.group_temperature import GroupTemperature, fit_group_temperature, with_groups
+    from calibwrap.calibrators.group_temperature import (
+        GroupTemperature,
+        fit_group_temperature,
+        on_questions,
+        with_groups,
+    )
     from calibwrap.calibrators.histogram_binning import HistogramBinning, fit_histogram_binning
     from calibwrap.calibrators.identity import Identity
     from calibwrap.calibrators.isotonic import Isotonic, fit_isotonic
@@ -92,6 +97,7 @@ __all__ = [
     "fit_venn_abers",
     "fit_without_labels",
     "groupless_fit",
+    "on_questions",
     "options_of",
     "with_groups",
     "with_origin",
@@ -122,7 +128,7 @@ _HOMES = {
     "class_wise": ["ClassWise", "fit_class_wise"],
     "daca": ["fit_daca", "fit_naive_kl"],
     "dirichlet": ["fit_dirichlet"],
-    "group_temperature": ["GroupTemperature", "fit_group_temperature", "with_groups"],
+    "group_temperature": ["GroupTemperature", "fit_group_temperature", "on_questions", "with_groups"],
     "histogram_binning": ["HistogramBinning", "fit_histogram_binning"],
     "identity": ["Identity"],
     "isotonic": ["Isotonic", "fit_isotonic"],

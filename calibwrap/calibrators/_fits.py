@@ -1,7 +1,7 @@
 """The fits and the calibrators by name, so that nobody else needs an if for each."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from calibwrap.base import Calibrator
 from calibwrap.calibrators._confidence_fits import CONFIDENCE_MAPS
 from calibwrap.errors import InputError, SavedFileError
 from calibwrap.on_demand import OnDemand, named
+from calibwrap.questions import Question, check_questions
 from calibwrap.scores import OptionScores
 
 _PACKAGE = "calibwrap.calibrators."
@@ -186,29 +187,38 @@ def groupless_fit(method: str) -> FitSpec:
     spec = fit_named(method)
     if spec.needs_groups:
         raise InputError(
-            f"Method {method!r} needs the name of each question's group, which nothing tells here: use "
-            f"lm.fit(questions, method={method!r}, groups=[...])."
+            f"Method {method!r} needs the name of each question's group, which nothing tells here: give every question "
+            f"a 'group', or use lm.fit(questions, method={method!r}, groups=[...])."
         )
     return spec
 
 
-def fit_for(method: str, options: Mapping[str, Any], n_questions: int) -> FitSpec:
-    """Return the fit called `method` for that many questions; asked before a model reads them, which may cost money.
+def fit_for(
+    method: str, options: Mapping[str, Any], questions: Sequence[Question]
+) -> tuple[FitSpec, Mapping[str, Any]]:
+    """Return the fit called `method` and its options; asked before a model reads anything, which may cost money.
+
+    A fit that takes the groups of questions is told them where all questions name theirs and `options` do not.
 
     Raises:
         InputError: there is none, it takes no such option, it needs groups that are missing, or not one a question.
 
-    >>> fit_for("temperature", {"bounds": (0.1, 10.0)}, 100).name
-    'temperature'
+    >>> spec, options = fit_for("auto", {}, [Question("Red planet?", ["Mars", "Venus"], group="astronomy")])
+    >>> spec.name, options
+    ('auto', {'groups': ['astronomy']})
     """
     from calibwrap.calibrators.group_temperature import checked_groups
 
-    groups = options.get("groups")
-    spec = groupless_fit(method) if groups is None else fit_named(method)
+    check_questions(questions)
+    spec, known = fit_named(method), [question.group for question in questions]
     spec.check_options(options)
-    if groups is not None:
-        checked_groups(groups, n_questions)
-    return spec
+    if options.get("groups") is not None:
+        checked_groups(options["groups"], len(known))
+    elif all(known) and "groups" in spec.options:
+        return spec, {**options, "groups": known}
+    else:
+        groupless_fit(method)
+    return spec, options
 
 
 def confidence_fit(method: str, options: Iterable[str] = ()) -> Callable[..., Calibrator]:

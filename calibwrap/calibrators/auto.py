@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike
 from calibwrap.base import Calibrator
 from calibwrap.calibrators._confidence import CLIP, checked_pairs
 from calibwrap.calibrators._inputs import checked_answers, fit_rows, labelled_rows
+from calibwrap.calibrators._labelled import ROWS_NEEDED
 from calibwrap.calibrators._report import with_report
+from calibwrap.calibrators.group_temperature import GroupTemperature, checked_groups
 from calibwrap.calibrators.identity import Identity
 from calibwrap.calibrators.platt import Platt
 from calibwrap.errors import CalibrationWarning, CapabilityError, FitError, InputError
@@ -48,14 +50,24 @@ class Entrant:
 
 OPTION_ENTRANTS = (
     Entrant("temperature", lambda k: 1),
-    Entrant("vector", lambda k: 10 * 2 * k),
-    Entrant("matrix", lambda k: 10 * (k * k + k)),
-    Entrant("dirichlet", lambda k: 5 * (k * k + k)),
+    *(Entrant(name, needed) for name, needed in ROWS_NEEDED.items()),
     Entrant("top-label:platt", lambda k: 20),
     Entrant("top-label:beta", lambda k: 30),
     Entrant("top-label:isotonic", lambda k: 500),
 )
 """What `fit_auto` tries, the baseline first."""
+
+GROUPED = Entrant("group-temperature", lambda k: 30)
+"""What `fit_auto` tries as well when it is told the groups of rows."""
+
+ON_REQUEST = (
+    Entrant("class-wise:platt", lambda k: 10 * 2 * k),
+    Entrant("class-wise:beta", lambda k: 10 * 3 * k),
+    Entrant("class-wise:histogram", lambda k: 500),
+    Entrant("class-wise:isotonic", lambda k: 500),
+    Entrant("class-wise:venn-abers", lambda k: 500),
+)
+"""What `fit_auto` tries only when `methods` names it."""
 
 CONFIDENCE_ENTRANTS = (
     Entrant("platt", lambda k: 1),
@@ -68,16 +80,12 @@ CONFIDENCE_ENTRANTS = (
 LEFT_OUT: Mapping[str, str] = {
     "auto": "it is the choice itself",
     "auto-confidence": "it is the choice itself",
-    "group-temperature": "it needs the group of each row",
     "histogram": "a coarser map than isotonic's",
     "top-label:histogram": "a coarser map than isotonic's",
     "top-label:venn-abers": "on options, isotonic stands for both",
-    **{
-        f"class-wise:{name}": "labels may not mean the same in every question"
-        for name in ("beta", "histogram", "isotonic", "platt", "venn-abers")
-    },
+    **{one.name: "labels may not mean the same in every question: 'methods' can name it" for one in ON_REQUEST},
 }
-"""Fits with labels, and fits of one confidence, that are never tried, and why."""
+"""Fits with labels, and fits of one confidence, that are not tried by themselves, and why."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ def fit_auto(
     answers: ArrayLike,
     *,
     methods: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
     n_folds: int = 5,
     level: float = 0.95,
     seed: int = 0,
@@ -110,12 +119,15 @@ def fit_auto(
         logprobs: (N, K) log-probabilities or logits, -inf where there is no option; or `OptionScores`.
         answers: (N,) index of each row's right option.
         methods: names of the methods that may win, all of `OPTION_ENTRANTS` by default; temperature is always there.
+            "class-wise:platt" and its like are tried when they are named: for labels that mean the same in every row.
+        groups: (N,) name of each row's group, such as its subject: "group-temperature" is then tried too.
         n_folds: number of folds; rows are questions, dealt at random.
         level: probability that no interval misses the truth, all of them together.
         seed: seed of the folds and of the bootstrap.
 
     Raises:
-        InputError: wrong shapes, NaN, an answer that is no option, an unknown method, or `n_folds` below 2.
+        InputError: wrong shapes, NaN, an answer that is no option, an unknown method, not one group a row, or `n_folds`
+            below 2.
         FitError: truncation leaves no row to fit.
 
     >>> calibrator = fit_auto([[4.0, 0.0]] * 4, [0, 0, 0, 1])
@@ -130,19 +142,30 @@ def fit_auto(
     right = checked_answers(answers, n, k)
     used = np.flatnonzero(labelled_rows(rows, right, exists[np.arange(n), right])[0])
 
+    names = None if groups is None else np.asarray(checked_groups(groups, n))
+
+    def grouped(part: Ints) -> list[str]:
+        return [] if names is None else names[part].tolist()
+
     def loss(calibrator: Calibrator, part: Ints) -> Floats:
-        mapped: Any = calibrator(_rows_of(rows.scores, logits, part))
+        asked = _rows_of(rows.scores, logits, part)
+        mapped: Any = (
+            calibrator(asked, grouped(part)) if isinstance(calibrator, GroupTemperature) else calibrator(asked)
+        )
         values = mapped.logprobs if isinstance(mapped, OptionScores) else mapped
         return -np.asarray(values[np.arange(len(part)), right[part]])
 
     def fit(name: str, part: Ints) -> Calibrator:
-        return Identity() if name == IDENTITY else FITS[name].fit(_rows_of(rows.scores, logits, part), right[part])
+        if name == IDENTITY:
+            return Identity()
+        options = {"groups": grouped(part)} if name == GROUPED.name else {}
+        return FITS[name].fit(_rows_of(rows.scores, logits, part), right[part], **options)
 
-    entrants = _picked(OPTION_ENTRANTS, methods)
+    known = OPTION_ENTRANTS if names is None else (*OPTION_ENTRANTS, GROUPED)
     race = Race(fit, loss, used, k, checked_folds(n_folds), checked_level(level), seed)
-    candidates = race.run(entrants)
+    candidates = race.run(_picked(known, methods, ON_REQUEST))
     chosen = next(one.method for one in candidates if one.chosen)
-    return _told(FITS[chosen].fit(logprobs, answers), candidates, n_folds)
+    return _told(fit(chosen, np.arange(n)), candidates, n_folds)
 
 
 def fit_auto_confidence(
@@ -281,19 +304,22 @@ def _rows_of(scores: OptionScores | None, logits: Floats, part: Ints) -> OptionS
     return logits[part] if scores is None else scores.take(part)
 
 
-def _picked(entrants: Sequence[Entrant], methods: Sequence[str] | None) -> tuple[Entrant, ...]:
-    """Return the entrants that `methods` names, the baseline in any case and first.
+def _picked(
+    entrants: Sequence[Entrant], methods: Sequence[str] | None, on_request: Sequence[Entrant] = ()
+) -> tuple[Entrant, ...]:
+    """Return the entrants that `methods` names, the baseline in any case and first; without it, none on request.
 
     Raises:
         InputError: a name that is none of them.
     """
     if methods is None:
         return tuple(entrants)
-    known = [one.name for one in entrants]
+    both = (*entrants, *on_request)
+    known = [one.name for one in both]
     unknown = sorted(set(methods) - set(known)) if not isinstance(methods, str) else [methods]
     if unknown:
         raise InputError(f"'methods' must be a list of names out of {', '.join(known)}. Got {', '.join(unknown)}.")
-    return (entrants[0], *(one for one in entrants[1:] if one.name in methods))
+    return (both[0], *(one for one in both[1:] if one.name in methods))
 
 
 def checked_folds(n_folds: int) -> int:

@@ -43,13 +43,16 @@ def fit_dirichlet(
         off_diagonal: strength of the penalty on weights off the diagonal; None lets the data choose.
         intercept: strength of the penalty on biases; None lets the data choose.
 
+    Fewer than 5 (K^2 + K) rows, or answers that are all of one place, give a note in the report and a
+    `CalibrationWarning`.
+
     Raises:
         InputError: wrong shapes, NaN, a row with fewer than K options, or an answer out of range.
         CapabilityError: truncated scores.
         FitError: every right answer has probability 0, or fewer rows than parts and a strength to choose.
 
-    >>> rows = np.log([[0.8, 0.2]] * 6 + [[0.3, 0.7]] * 6)
-    >>> fitted = fit_dirichlet(rows, [0, 0, 0, 0, 1, 1] * 2, off_diagonal=0.1, intercept=0.1)
+    >>> rows = np.log([[0.8, 0.2]] * 18 + [[0.3, 0.7]] * 18)
+    >>> fitted = fit_dirichlet(rows, [0, 0, 0, 0, 1, 1] * 6, off_diagonal=0.1, intercept=0.1)
     >>> np.exp(fitted(rows[:1])).round(2).tolist(), fitted.kind
     ([[0.67, 0.33]], 'matrix-scaling')
     """

@@ -23,6 +23,7 @@ from calibwrap.calibrators._truncated import tempered_bounds
 from calibwrap.calibrators.temperature import Temperature, settle
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.provenance import FitReport
+from calibwrap.questions import Question, check_questions
 from calibwrap.scores import Floats, OptionScores, TokenScores, checked_logits, log_softmax
 
 _UNNAMED = (
@@ -208,6 +209,28 @@ def with_groups(calibrator: Calibrator, groups: Sequence[str], n: int) -> Callab
             f"Got {calibrator.kind!r}."
         )
     return partial(calibrator, groups=checked_groups(groups, n))
+
+
+def on_questions(
+    calibrator: Calibrator, questions: Sequence[Question], groups: Sequence[str] | None = None
+) -> Callable[[OptionScores], OptionScores]:
+    """Return the map of the scores of `questions`, whose groups are `groups` or, without it, those that they name.
+
+    Where neither says any, and for a calibrator that knows no groups and is told none, it is the calibrator itself.
+
+    Raises:
+        InputError: no questions; and as `with_groups`.
+
+    >>> by_subject = GroupTemperature(value=1.0, groups=("law",), values=(2.0,))
+    >>> asked = [Question("Who?", ["I", "you"], group="law")]
+    >>> on_questions(by_subject, asked)(OptionScores(np.log([[0.8, 0.2]]), "label")).probabilities.round(4).tolist()
+    [[0.6667, 0.3333]]
+    """
+    check_questions(questions)
+    known = [question.group for question in questions]
+    if groups is None and not (any(known) and isinstance(calibrator, GroupTemperature)):
+        return calibrator
+    return with_groups(calibrator, known if groups is None else groups, len(known))
 
 
 def checked_groups(groups: Sequence[str] | None, n: int) -> list[str]:

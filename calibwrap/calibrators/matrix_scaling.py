@@ -90,12 +90,15 @@ def fit_matrix_scaling(
         off_diagonal: Weight of the mean square of the weights off the diagonal: with more of it, vector scaling.
         intercept: Weight of the mean square of the biases. `fit_dirichlet` chooses both by cross-validation.
 
+    Fewer than 10 rows for each fitted number, or answers that are all of one place, give a note in the report and a
+    `CalibrationWarning`.
+
     Raises:
         InputError: wrong shapes, NaN, a row with fewer than K options, or an answer out of range.
         CapabilityError: truncated scores.
         FitError: every right answer has probability 0.
 
-    >>> fitted = fit_matrix_scaling(np.zeros((4, 2)), [0, 0, 0, 1])  # no information but 3 : 1
+    >>> fitted = fit_matrix_scaling(np.zeros((60, 2)), [0, 0, 0, 1] * 15)  # no information but 3 : 1
     >>> np.exp(fitted(np.zeros((1, 2)))).round(3).tolist()
     [[0.75, 0.25]]
     """

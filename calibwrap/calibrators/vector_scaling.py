@@ -82,12 +82,15 @@ def fit_vector_scaling(
             open (a constant added to all biases) and keeps separable data finite.
         intercept: Weight of the mean square of the biases: with more of it, none.
 
+    Fewer than 10 rows for each fitted number, or answers that are all of one place, give a note in the report and a
+    `CalibrationWarning`.
+
     Raises:
         InputError: wrong shapes, NaN, or an answer that is no index of an existing option.
         CapabilityError: truncated scores.
         FitError: every right answer has probability 0.
 
-    >>> fitted = fit_vector_scaling(np.zeros((4, 2)), [0, 0, 0, 1])  # no information but 3 : 1
+    >>> fitted = fit_vector_scaling(np.zeros((40, 2)), [0, 0, 0, 1] * 10)  # no information but 3 : 1
     >>> np.exp(fitted(np.zeros((1, 2)))).round(3).tolist()
     [[0.75, 0.25]]
     """

@@ -1,5 +1,6 @@
 """Vector and matrix scaling: by hand, against scikit-learn's logistic regression, and their refusals."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from calibwrap.calibrators import MatrixScaling, VectorScaling, fit_daca, fit_matrix_scaling, fit_vector_scaling
 from calibwrap.calibrators._affine import _cross_entropy
-from calibwrap.errors import CapabilityError, InputError
+from calibwrap.errors import CalibrationWarning, CapabilityError, InputError
 from calibwrap.scores import OptionScores
 
 FITS = {"vector": fit_vector_scaling, "matrix": fit_matrix_scaling}
@@ -74,6 +75,11 @@ def test_matrix_scaling_is_logistic_regression_on_log_probabilities():
     )
 
 
+FEW = pytest.mark.filterwarnings("ignore:Method .* needs:calibwrap.errors.CalibrationWarning")
+"""Of tests that ask what so few rows give that the fit warns."""
+
+
+@FEW
 @pytest.mark.parametrize("name", FITS)
 def test_separable_and_constant_rows_stay_finite(name):
     separable = FITS[name]([[5.0, 0.0], [0.0, 5.0]] * 5, [0, 1] * 5)
@@ -84,6 +90,25 @@ def test_separable_and_constant_rows_stay_finite(name):
     extreme = FITS[name]([[1e4, -1e4], [-1e4, 1e4], [1e4, -1e4]], [0, 1, 1])
     assert np.isfinite(extreme.biases).all()
     assert extreme.report.objective_after <= extreme.report.objective_before
+
+
+@pytest.mark.parametrize(("name", "needed"), [("vector", 80), ("matrix", 200)])
+def test_too_few_rows_are_said_outside_the_race_too(name, needed):
+    """8 rows for 8 or 20 numbers: the note and the warning name what the race asks for."""
+    logits, answers = np.random.default_rng(0).normal(size=(needed, 4)), np.arange(needed) % 4
+    told = f"Method '{name}' needs {needed} rows for 4 options, and 8 came."
+    with pytest.warns(CalibrationWarning, match=re.escape(told)):
+        few = FITS[name](logits[:8], answers[:8])
+    assert told in few.report.notes
+    assert not FITS[name](logits, answers).report.notes
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_answers_that_are_all_alike_are_said(name):
+    logits = np.random.default_rng(0).normal(size=(300, 4))
+    with pytest.warns(CalibrationWarning, match="All answers are option 2") as found:
+        assert FITS[name](logits, [2] * 300)(logits).argmax(axis=1).tolist() == [2] * 300
+    assert found[0].filename == __file__  # the line that asked for the fit
 
 
 @pytest.mark.parametrize("name", FITS)

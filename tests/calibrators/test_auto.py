@@ -7,7 +7,7 @@ import pytest
 
 import calibwrap as cw
 from calibwrap.calibrators import CONFIDENCE_FITS, FITS
-from calibwrap.calibrators.auto import CONFIDENCE_ENTRANTS, LEFT_OUT, OPTION_ENTRANTS
+from calibwrap.calibrators.auto import CONFIDENCE_ENTRANTS, GROUPED, LEFT_OUT, ON_REQUEST, OPTION_ENTRANTS
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.saving import load, save
 from calibwrap.scores import log_softmax
@@ -96,13 +96,62 @@ def test_what_a_method_refuses_is_in_the_table():
     assert "same number of options in every row" in by_name(cw.fit_auto(logprobs, answers, methods=FEW))["matrix"].note
 
 
-def test_truncated_rows_leave_temperature_only():
+def in_groups(spread, n=1200, seed=0):
+    """The problem that temperature solves, in 12 groups whose log T differ with a standard deviation of `spread`."""
+    logprobs, answers = planted(n, [0, 0, 0, 0], seed)
+    which = np.arange(n) % 12
+    sharpness = np.exp(spread * np.random.default_rng(seed + 100).normal(size=12))
+    return logprobs * sharpness[which, None], answers, [f"g{one:02}" for one in which]
+
+
+def test_told_the_groups_it_tries_their_temperatures():
+    logprobs, answers, groups = in_groups(0.8)
+    fitted = cw.fit_auto(logprobs, answers, groups=groups, methods=["group-temperature", "vector"])
+    assert list(by_name(fitted)) == ["identity", "temperature", "vector", "group-temperature"]
+    assert by_name(fitted)["group-temperature"].difference[1] < 0.0
+    assert fitted == cw.fit_group_temperature(logprobs, answers, groups=groups)
+    logprobs, answers, groups = in_groups(0.0)
+    alike = cw.fit_auto(logprobs, answers, groups=groups, methods=["group-temperature"])
+    assert alike.kind == "temperature"
+    assert "group-temperature" in by_name(cw.fit_auto(logprobs[:40], answers[:40], groups=groups[:40]))
+    with pytest.raises(InputError, match="'groups' must be 1200 texts"):
+        cw.fit_auto(logprobs, answers, groups=groups[1:])
+    with pytest.raises(InputError, match="out of temperature"):  # no groups, no temperatures of them
+        cw.fit_auto(logprobs, answers, methods=["group-temperature"])
+
+
+def test_the_held_out_rows_of_a_group_are_judged_by_its_own_temperature():
+    """By hand, as for temperature below: a fold's rows keep their names."""
+    logprobs, answers, groups = in_groups(0.5, n=97)
+    order, losses, names = np.random.default_rng(3).permutation(97), np.empty(97), np.array(groups)
+    for held in np.array_split(order, 5):
+        rest = np.setdiff1d(order, held)
+        fold = cw.fit_group_temperature(logprobs[rest], answers[rest], groups=names[rest].tolist())
+        mapped = fold(logprobs[held], groups=names[held].tolist())
+        losses[held] = -mapped[np.arange(len(held)), answers[held]]
+    found = by_name(cw.fit_auto(logprobs, answers, groups=groups, methods=["group-temperature"], seed=3))
+    assert found["group-temperature"].log_loss == pytest.approx(losses.mean(), abs=1e-9)
+
+
+def test_class_wise_is_tried_when_it_is_named():
+    logprobs, answers = planted(1500, [1, 0, -1, 0])
+    fitted = cw.fit_auto(logprobs, answers, methods=["class-wise:platt"])
+    assert fitted == cw.fit_class_wise(logprobs, answers, method="platt")
+    few = by_name(cw.fit_auto(logprobs[:60], answers[:60], methods=["class-wise:platt"]))
+    assert few["class-wise:platt"].note == "needs 80 rows, and 60 came"
+
+
+def test_truncated_rows_leave_temperature_and_what_has_honest_bounds():
     logprobs, answers = planted(300, [0, 0, 0, 0])
     p = np.exp(log_softmax(logprobs))
     scores = cw.OptionScores(logprobs, readout="label", lower=np.maximum(p - 0.01, 0), upper=np.minimum(p + 0.01, 1))
     fitted = cw.fit_auto(scores, answers)
     assert fitted == cw.fit_temperature(scores, answers)
-    assert "cut off by the backend" in by_name(fitted)["vector"].note
+    found = by_name(fitted)
+    raced = {name for name, one in found.items() if one.log_loss is not None}
+    assert raced == {"identity", "temperature", "top-label:platt", "top-label:beta"}
+    assert all("cut off by the backend" in found[name].note for name in ("vector", "matrix", "dirichlet"))
+    assert found["top-label:isotonic"].note == "needs 500 rows, and 300 came"
 
 
 def test_same_seed_same_table_and_the_seed_matters():
@@ -142,13 +191,14 @@ def test_wrong_settings_are_named(options, said):
 
 def test_every_fit_with_labels_is_tried_or_left_out_for_a_reason():
     labelled = {name for name, spec in FITS.items() if spec.needs_answers}
-    tried = {one.name for one in OPTION_ENTRANTS}
+    tried = {one.name for one in (*OPTION_ENTRANTS, GROUPED)}
     assert tried <= labelled
     assert labelled - tried <= set(LEFT_OUT)
     confident = {one.name for one in CONFIDENCE_ENTRANTS}
     assert confident <= set(CONFIDENCE_FITS)
     assert set(CONFIDENCE_FITS) - confident <= set(LEFT_OUT)
     assert not set(LEFT_OUT) - labelled - set(CONFIDENCE_FITS)
+    assert {one.name for one in ON_REQUEST} == {name for name in LEFT_OUT if name.startswith("class-wise:")}
 
 
 def confidences(n, shape, seed=0):
@@ -175,6 +225,9 @@ def test_wrapped_models_fit_it_by_name():
     assert lm.calibrator.kind == "temperature"
     assert lm.calibrator.report.provenance == lm.adapter.fingerprint()
     assert by_name(lm.calibrator)["temperature"].chosen
+    names = ["odd", "even"] * 50
+    again = lm.fit(questions, method="auto", groups=names, methods=["group-temperature"])
+    assert list(by_name(again.calibrator)) == ["identity", "temperature", "group-temperature"]
 
 
 @pytest.mark.filterwarnings("error::calibwrap.errors.CalibrationWarning")

@@ -7,8 +7,11 @@ from scipy.optimize import minimize
 import calibwrap as cw
 from calibwrap.calibrators import _affine
 from calibwrap.calibrators._affine import Penalty, fit_penalised
-from calibwrap.errors import FitError, InputError
+from calibwrap.errors import CalibrationWarning, FitError, InputError
 from calibwrap.scores import log_softmax
+
+FEW = pytest.mark.filterwarnings("ignore:Method .* needs:calibwrap.errors.CalibrationWarning")
+"""Of tests that ask what so few rows give that the fit warns."""
 
 
 def made(n, k=3, seed=0):
@@ -80,6 +83,7 @@ def test_matrix_scaling_takes_the_same_penalties():
         cw.fit_vector_scaling(logprobs, answers, intercept=np.inf)
 
 
+@FEW
 def test_few_rows_choose_a_strong_penalty_and_many_a_weak_one():
     test_rows, test_answers = made(20_000, k=4, seed=9)
 
@@ -108,8 +112,16 @@ def test_one_strength_may_be_given():
     assert note.endswith("for off_diagonal.")
 
 
+@FEW
 def test_too_few_rows_to_choose_are_named():
     logprobs, answers = made(4)
     with pytest.raises(FitError, match=r"at least 5 rows\. Got 4"):
         cw.fit_dirichlet(logprobs, answers)
     assert cw.fit_dirichlet(logprobs, answers, off_diagonal=1.0, intercept=1.0).kind == "matrix-scaling"
+
+
+def test_too_few_rows_for_its_numbers_are_said():
+    logprobs, answers = made(60)
+    with pytest.warns(CalibrationWarning, match="Method 'dirichlet' needs 60 rows for 3 options, and 59 came"):
+        assert "59 came" in cw.fit_dirichlet(logprobs[:59], answers[:59]).report.notes[-1]
+    assert "came" not in " ".join(cw.fit_dirichlet(logprobs, answers).report.notes)

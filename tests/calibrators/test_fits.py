@@ -25,6 +25,7 @@ POST, PRE = np.random.default_rng(0).normal(size=(2, 60, 3)) * 0.1 + np.eye(3)[n
 ANSWERS = np.where(np.arange(60) % 5, np.arange(60) % 3, 0)
 WANTED = {"group-temperature": {"groups": ["a", "b", "c"] * 20}}
 """What a fit cannot do without beside scores and answers."""
+ASKED = [cw.Question("Who?", ["I", "you"])] * 3
 
 
 @pytest.mark.filterwarnings("ignore::calibwrap.errors.CalibrationWarning")  # sure choices are the worse ones there
@@ -59,21 +60,21 @@ def test_every_option_of_a_fit_is_known_and_no_other(name):
 
 def test_an_unknown_option_is_told_the_nearest_and_all():
     with pytest.raises(InputError, match=r"Method 'auto': Unknown option 'n_fold'. Did you mean 'n_folds'"):
-        fit_for("auto", {"n_fold": 3}, 10)
+        fit_for("auto", {"n_fold": 3}, ASKED)
     with pytest.raises(InputError, match=r"Method 'batch': Unknown option 'x'. There are none"):
-        fit_for("batch", {"x": 3}, 10)
+        fit_for("batch", {"x": 3}, ASKED)
     with pytest.raises(InputError, match=r"Method 'platt': Unknown option 'bounds'. There are clip, smoothing"):
         confidence_fit("platt", ["bounds"])
-    assert fit_for("top-label:histogram", {"n_bins": 5, "keeps_choice": False}, 10).part == "histogram"
+    assert fit_for("top-label:histogram", {"n_bins": 5, "keeps_choice": False}, ASKED)[0].part == "histogram"
 
 
 def test_groups_are_checked_before_anything_is_read():
     with pytest.raises(InputError, match="'groups' must be 3 texts"):
-        fit_for("group-temperature", {"groups": ["law"]}, 3)
+        fit_for("group-temperature", {"groups": ["law"]}, ASKED)
     with pytest.raises(InputError, match="Method 'temperature': Unknown option 'groups'"):
-        fit_for("temperature", {"groups": ["law"]}, 1)
+        fit_for("temperature", {"groups": ["law"] * 3}, ASKED)
     with pytest.raises(InputError, match=r"needs the name of each question's group"):
-        fit_for("group-temperature", {}, 3)
+        fit_for("group-temperature", {}, ASKED)
 
 
 def test_an_option_that_a_fit_does_not_take_costs_no_model_call():

@@ -1,6 +1,7 @@
 """Temperatures of groups: recovered spreads, the closed form, unknown groups, bounds and what is refused."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -236,6 +237,23 @@ def test_a_model_answers_each_question_with_the_temperature_of_its_group():
         assert answer.confidence == lm.with_calibrator(cw.Temperature(value)).choose_batch([question])[0].confidence
 
 
+@pytest.mark.filterwarnings("ignore:The labels together carry")
+def test_questions_that_name_their_group_need_no_list_of_names():
+    model = ToyModel.random(3)
+    asked = [replace(one, group=("law", "art")[n % 2]) for n, one in enumerate(toy_questions(60, seed=2, model=model))]
+    names = [one.group for one in asked]
+    plain = cw.CalibratedLM(ToyAdapter(model), readout=find_readout("label"))
+    lm = plain.fit(asked, "group-temperature")
+    assert lm.calibrator == plain.fit(asked, "group-temperature", groups=names).calibrator
+    assert lm.choose_batch(asked) == lm.choose_batch(asked, groups=names)
+    turned = lm.choose_batch(asked, groups=names[::-1])  # what the call says counts
+    assert [one.confidence for one in turned] == pytest.approx(
+        lm.calibrator(lm.scores(asked), groups=names[::-1]).confidence
+    )
+    assert [one.method for one in plain.fit(asked, "auto").calibrator.report.candidates][-1] == "group-temperature"
+    assert plain.fit(asked, "temperature").choose_batch(asked[:1])[0].calibrated_by == "temperature"
+
+
 def test_groups_that_do_not_fit_are_refused_before_any_model_call():
     adapter, asked = ToyAdapter(), [Question("Is it?", ["yes", "no"])]
     lm = cw.wrap(adapter).with_calibrator(cw.GroupTemperature(1.0, ("law",), (2.0,)))
@@ -251,13 +269,14 @@ def test_where_nothing_tells_groups_it_is_refused_before_any_model_call(tmp_path
     adapter = ToyAdapter()
     asked = [Question(f"What is {n}?", ["one", "two"], answer=n % 2) for n in range(40)]
     told = r"'group-temperature' needs the name of each question's group.*groups=\[\.\.\.\]"
+    lacking = "40 of 40 questions have none"
     with pytest.raises(InputError, match=told):
         cw.wrap(adapter).fit(asked, "group-temperature")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=lacking):
         evaluate(cw.wrap(adapter), asked, fit=["group-temperature"])
     with pytest.raises(InputError, match=told):
         evaluate_decoder(cw.wrap(adapter), asked, cw.ConfidenceAtK(4), fit=["group-temperature"])
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match="'groups' must be 2 texts"):
         over_halves(OptionScores(np.zeros((4, 2)), "label"), [0, 1, 0, 1], ["group-temperature"])
     data, out = tmp_path / "asked.jsonl", tmp_path / "out.json"
     data.write_text('{"id": "1", "prompt": "One?", "options": ["a", "b"], "answer": 0}\n')
@@ -265,5 +284,5 @@ def test_where_nothing_tells_groups_it_is_refused_before_any_model_call(tmp_path
         app, ["fit", "hf:no-such-model", "--data", str(data), "--method", "group-temperature", "--out", str(out)]
     )
     assert isinstance(run.exception, InputError)
-    assert "needs the name of each question's group" in str(run.exception)
+    assert "1 of 1 questions have none" in str(run.exception)
     assert not any(adapter.calls.values())
