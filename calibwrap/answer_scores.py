@@ -146,7 +146,7 @@ def of_answers(scores: OptionScores, found: Mapping[str, Figure]) -> dict[str, F
     """Return figures, or changes of figures, as `of_one_outcome` does, less those that missing answers make good.
 
     A question without an answer is wrong at confidence 0, which is never off. Where that is so for more than half of
-    the questions, the calibration error is not defined; nor are, for answers in free text, Brier score and NLL.
+    the questions, the calibration errors are not defined; nor are, for answers in free text, Brier score and NLL.
 
     >>> silent = outcome_scores([Answer("", 0.0, (0.0, 0.0))] * 2, "freetext")
     >>> of_answers(silent, {"ece": Figure(0.0, 0.0, 0.0), "brier": Figure(0.0, 0.0, 0.0)})["ece"].reason
@@ -156,7 +156,7 @@ def of_answers(scores: OptionScores, found: Mapping[str, Figure]) -> dict[str, F
     if 2 * silent <= len(scores):
         return kept
     gone = Figure(None, None, None, f"not defined: {silent} of {len(scores)} questions have no readable answer")
-    names = ("ece", "brier", "nll") if isinstance(scores, OutcomeScores) else ("ece",)
+    names = ("ece", "smooth_ece", *(("brier", "nll") if isinstance(scores, OutcomeScores) else ()))
     return {**kept, **{name: gone for name in names if name in kept}}
 
 

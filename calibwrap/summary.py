@@ -1,9 +1,9 @@
 """The headline figures of a question set, put together in one place for the evaluation, the study and the report.
 
 Conventions: a confidence is the probability of the first choice; the calibration error (ECE) has 15 bins of equal width
-and the l1 norm; the Brier score is the sum over a question's options; the negative log-likelihood is in nats. Intervals
-are bootstrap intervals of 95 % over questions, and the same questions are drawn for every state, so that changes are
-paired.
+and the l1 norm, the smooth one no bins; the Brier score is the sum over a question's options; the negative
+log-likelihood is in nats. Intervals are bootstrap intervals of 95 % over questions, and the same questions are drawn
+for every state, so that changes are paired.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from calibwrap import metrics
 from calibwrap.errors import InputError
+from calibwrap.metrics.smooth import residual_sums, smooth_error
 from calibwrap.scores import OptionScores
 
 BINS = 15
 """Bins of equal width in every calibration error and reliability diagram of a summary."""
 
-FIGURES = ("accuracy", "mean_confidence", "ece", "brier", "nll", "auroc", "aurc")
+FIGURES = ("accuracy", "mean_confidence", "ece", "smooth_ece", "brier", "nll", "auroc", "aurc")
 """Names of the figures, in the order in which they are shown."""
 
 Array = NDArray[Any]
 Measure = Callable[..., float]
+
+COARSE = 1024
+"""Cells of the grid on which the smooth error of a resample is worked out; the figure itself has the full one."""
+FEWEST = 200
+"""Least bootstrap samples of an interval, and all that the smooth error has: each of them searches for a root."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Figure:
 
 
 def figures(scores: OptionScores, answers: ArrayLike, *, seed: int = 0) -> dict[str, Figure]:
-    """Return accuracy, mean confidence, ECE, Brier score, NLL, AUROC and AURC, each with its 95 % interval.
+    """Return accuracy, mean confidence, ECE, smooth ECE, Brier score, NLL, AUROC and AURC with their 95 % intervals.
 
     Args:
         scores: N questions.
@@ -124,6 +130,7 @@ def _parts(scores: OptionScores, answers: NDArray[np.int64]) -> dict[str, tuple[
         "accuracy": (_mean, (correct,)),
         "mean_confidence": (_mean, (confidence,)),
         "ece": (_ece, (confidence, correct)),
+        "smooth_ece": (metrics.smooth_ece, (confidence, correct)),
         "brier": (_mean, (np.square(miss).sum(axis=1),)),
         "nll": (_mean, (-scores.logprobs[rows, answers],)),
         "auroc": (metrics.auroc, (confidence, correct)),
@@ -139,9 +146,18 @@ def _ece(confidence: ArrayLike, correct: ArrayLike) -> float:
     return metrics.ece(confidence, correct, n_bins=BINS)
 
 
-def _resamples(rows: int) -> int:
-    """Return how many bootstrap samples to draw: 1000, fewer for large sets, where each costs more and tells more."""
-    return int(np.clip(2_000_000 // rows, 200, 1000))
+def _coarse_smooth_ece(confidence: Array, correct: Array) -> float:
+    return smooth_error(residual_sums(confidence, correct, COARSE) / len(confidence))
+
+
+def _resampled(measure: Measure, rows: int) -> tuple[Measure, int]:
+    """Return what is measured on how many bootstrap samples: near it, and fewer, where the measure is slow.
+
+    There are 1000, fewer for large sets, where each costs more and tells more.
+    """
+    if measure is metrics.smooth_ece:
+        return _coarse_smooth_ece, FEWEST
+    return measure, int(np.clip(2_000_000 // rows, FEWEST, 1000))
 
 
 def _undefined(name: str, arrays: tuple[Array, ...]) -> str:
@@ -169,10 +185,11 @@ def _figure(name: str, measure: Measure, arrays: tuple[Array, ...], seed: int) -
     if reason := _undefined(name, arrays):
         return Figure(None, None, None, reason)
     rows = len(arrays[0])
+    quick, samples = _resampled(measure, rows)
     return _with_interval(
         float(measure(*arrays)),
         rows,
-        lambda: metrics.bootstrap_ci(measure, *arrays, n_resamples=_resamples(rows), seed=seed),
+        lambda: metrics.bootstrap_ci(quick, *arrays, n_resamples=samples, seed=seed),
     )
 
 
@@ -181,8 +198,9 @@ def _difference(name: str, measure: Measure, first: tuple[Array, ...], second: t
     if reason := _undefined(name, first) or _undefined(name, second):
         return Figure(None, None, None, reason)
     rows = len(first[0])
+    quick, samples = _resampled(measure, rows)
     return _with_interval(
         float(measure(*second) - measure(*first)),
         rows,
-        lambda: metrics.bootstrap_difference(measure, second, first, n_resamples=_resamples(rows), seed=seed),
+        lambda: metrics.bootstrap_difference(quick, second, first, n_resamples=samples, seed=seed),
     )

@@ -33,6 +33,7 @@ def test_hand_worked_figures():
         "accuracy": 2 / 4,
         "mean_confidence": (0.9 + 0.8 + 0.7 + 0.6) / 4,
         "ece": (0.1 + 0.8 + 0.3 + 0.6) / 4,
+        "smooth_ece": 3 / 4 - 2 / 4,  # as wide a kernel makes every smoothed residual negative: the gap of the means
         "brier": 2 * (0.1**2 + 0.8**2 + 0.3**2 + 0.6**2) / 4,
         "nll": -np.log([0.9, 0.2, 0.7, 0.4]).mean(),
         "auroc": 3 / 4,
@@ -57,7 +58,7 @@ def test_losses_are_those_of_the_metrics():
 
 def test_intervals_hold_the_value_of_means_and_narrow_with_more_questions():
     small, large = (figures(*drawn(rows, 3.0)[:2]) for rows in (60, 6000))
-    for name in ("accuracy", "mean_confidence", "brier", "nll", "auroc", "aurc"):
+    for name in ("accuracy", "mean_confidence", "smooth_ece", "brier", "nll", "auroc", "aurc"):
         for found in (small, large):
             assert found[name].low <= found[name].value <= found[name].high
         assert large[name].high - large[name].low < (small[name].high - small[name].low) / 4
@@ -160,4 +161,15 @@ def test_figures_can_be_written_as_json():
 
 
 def test_large_sets_draw_fewer_resamples():
-    assert [summary._resamples(rows) for rows in (2, 2000, 5000, 10**6)] == [1000, 1000, 400, 200]
+    drawn = [summary._resampled(metrics.auroc, rows) for rows in (2, 2000, 5000, 10**6)]
+    assert drawn == [(metrics.auroc, samples) for samples in (1000, 1000, 400, 200)]
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 3.0])
+def test_the_smooth_error_is_that_of_the_metrics_and_its_interval_that_of_the_full_grid(sharpness):
+    scores, answers, _ = drawn(150, sharpness)
+    stated = scores.confidence, scores.choice == answers
+    found = figures(scores, answers, seed=2)["smooth_ece"]
+    assert found.value == metrics.smooth_ece(*stated)
+    wanted = metrics.bootstrap_ci(metrics.smooth_ece, *stated, n_resamples=summary.FEWEST, seed=2)
+    assert (found.low, found.high) == pytest.approx(wanted, abs=1e-4)

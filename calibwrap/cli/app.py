@@ -312,11 +312,16 @@ def train(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder that `calibwrap evaluate` wrote.", show_default=False)],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder that `calibwrap evaluate` wrote, or several of the same questions.", show_default=False
+        ),
+    ],
     picture: Annotated[Path | None, typer.Option(help="Also write the reliability diagram to this PNG or SVG.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write report.html again from the files of an evaluation."""
+    """Write report.html again from the files of an evaluation, or comparison.html of several side by side."""
     from calibwrap.cli import report as command
 
-    command.run(folder, picture, as_json)
+    command.run(folders, picture, as_json)

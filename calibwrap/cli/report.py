@@ -11,16 +11,17 @@ import numpy as np
 from calibwrap.answer_scores import UNANSWERED, AnswerScores, outcome_scores, unread
 from calibwrap.base import Answer, Calibrator
 from calibwrap.calibrators import Identity
+from calibwrap.cli.comparison import COMPARISON, origins_of, shown_names, side_by_side
 from calibwrap.cli.console import print_json, say
+from calibwrap.cli.series import series_name
 from calibwrap.decoders.reading import signed
 from calibwrap.errors import InputError
-from calibwrap.evaluate import RAW, SAVED, Evaluation
+from calibwrap.evaluate import RAW, Evaluation
 from calibwrap.evaluate_free import outcome_questions
 from calibwrap.halves import HALVES
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Question
 from calibwrap.report import Section, Series, reliability_picture, write_report
-from calibwrap.report.origins import Origin, usage_text
 from calibwrap.saving import load
 from calibwrap.score_records import with_bounds
 from calibwrap.scores import Bools, OptionScores
@@ -29,25 +30,17 @@ from calibwrap.summary import Figure
 MANY_UNREAD = 0.1
 """Share of questions without a readable answer above which there is a caution."""
 
-NAMES = {
-    RAW: "as the model says it",
-    "auto": "the method that cross-validation chose, with labels",
-    "temperature": "temperature scaling, with labels",
-    "daca": "DACA, without labels",
-    "naive-kl": "naive KL alignment, without labels",
-    "vector": "vector scaling, with labels",
-    "matrix": "matrix scaling, with labels",
-    "platt": "Platt scaling of the answer's confidence, with labels",
-    "isotonic": "isotonic map of the answer's confidence, with labels",
-}
-"""What people read for the name of a series; an unknown one stands for itself."""
 
-
-def run(folder: Path, picture: Path | None, as_json: bool) -> None:
-    """Read the evaluation in `folder` and write its page again."""
-    result, decoder = read_evaluation(folder)
-    section = section_of(folder.name, result, decoder)
-    page = write_page(folder / "report.html", folder.name, [section], result, f"calibwrap report {folder.name}")
+def run(folders: Sequence[Path], picture: Path | None, as_json: bool) -> None:
+    """Read the evaluations in `folders` and write their page: of one again, of several side by side."""
+    read = {folder: read_evaluation(folder) for folder in folders}
+    names = shown_names(folders)
+    parts = {names[folder]: (result, section_of(names[folder], result, of)) for folder, (result, of) in read.items()}
+    title, section = side_by_side(parts)
+    page = folders[0] / ("report.html" if len(parts) == 1 else COMPARISON)
+    origins = origins_of({name: result for name, (result, _) in parts.items()})
+    command = " ".join(["calibwrap report", *names.values()])
+    write_report(page, title, [section], provenance=origins, command=command)
     if picture is not None:
         reliability_picture(picture, section)
     if as_json:
@@ -63,19 +56,10 @@ def section_of(title: str, result: Evaluation, decoder: Mapping[str, Any] | None
     for name in result.scores:
         calibrator = result.calibrators.get(name)
         report = None if calibrator is None else calibrator.report
-        series.append(Series(series_name(name), result.part(name)[1], report))
+        keeps = None if calibrator is None else calibrator.keeps_argmax
+        series.append(Series(series_name(name, calibrator), result.part(name)[1], report, keeps))
     note = " ".join(filter(None, (halves_sentence(result), decoder_sentence(decoder), unread_caution(result))))
     return Section(title, questions, tuple(series), note)
-
-
-def series_name(name: str) -> str:
-    """Return what people read for the name of a series.
-
-    >>> series_name("saved-daca"), series_name("mine")
-    ('DACA, without labels (saved before)', 'mine')
-    """
-    known = NAMES.get(name.removeprefix(SAVED), name)
-    return f"{known} (saved before)" if name.startswith(SAVED) else known
 
 
 def decoder_sentence(decoder: Mapping[str, Any] | None) -> str:
@@ -138,12 +122,7 @@ def write_page(
     path: Path, title: str, sections: Sequence[Section], result: Evaluation, command: str, notes: Sequence[str] = ()
 ) -> Path:
     """Write report.html and return its path."""
-    provenance: dict[str, Origin] = {"Model": result.provenance}
-    if result.reference is not None:
-        provenance["Reference"] = result.reference
-    if result.usage:
-        provenance["Spent"] = usage_text(result.usage)
-    write_report(path, title, sections, provenance=provenance, command=command, notes=notes)
+    write_report(path, title, sections, provenance=origins_of({title: result}), command=command, notes=notes)
     return path
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from calibwrap.readouts.continuation import Continuation
     from calibwrap.readouts.decision import Decision
     from calibwrap.readouts.label import Label
-    from calibwrap.readouts.named import find_readout, warn_of_little_mass
+    from calibwrap.readouts.named import find_readout, keeps_argmax, warn_of_little_mass
     from calibwrap.readouts.p_true import OptionPTrue
     from calibwrap.readouts.permuted import Permuted
     from calibwrap.readouts.verbalized import Verbalized
@@ -23,6 +23,7 @@ __all__ = [
     "Permuted",
     "Verbalized",
     "find_readout",
+    "keeps_argmax",
     "warn_of_little_mass",
 ]
 
@@ -31,7 +32,7 @@ _HOMES = {
     "continuation": ["Continuation"],
     "decision": ["Decision"],
     "label": ["Label"],
-    "named": ["find_readout", "warn_of_little_mass"],
+    "named": ["find_readout", "keeps_argmax", "warn_of_little_mass"],
     "p_true": ["OptionPTrue"],
     "permuted": ["Permuted"],
     "verbalized": ["Verbalized"],

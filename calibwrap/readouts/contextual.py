@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from calibwrap.base import Adapter, Readout
-from calibwrap.capabilities import Needs
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.questions import Question
+from calibwrap.readouts._around import Around
 from calibwrap.readouts.continuation import Continuation
 from calibwrap.scores import OptionScores, log_softmax, logsumexp
 
@@ -22,7 +22,7 @@ NO_CHANCE = math.log(1e-200)
 
 
 @dataclass(frozen=True)
-class Contextual(Readout):
+class Contextual(Around):
     """An option's probability is that of the readout inside, over its mean probability under questions without content.
 
     With p(k | x) the probability of option k of question x and q(k) the mean of p(k | x0) over the texts x0 of
@@ -56,16 +56,6 @@ class Contextual(Readout):
         object.__setattr__(self, "content_free", tuple(self.content_free))
         if not self.content_free or not all(text.strip() for text in self.content_free):
             raise InputError(f"'content_free' must be at least one text, none empty. Got {self.content_free!r}.")
-
-    @property
-    def needs(self) -> Needs:  # type: ignore[override]  # a frozen record has no writable attributes
-        """What the backend must be able to do."""
-        return self.inner.needs
-
-    @property
-    def min_mass(self) -> float:  # type: ignore[override]  # that of the readout inside
-        """Mean probability of all labels together below which a `CalibrationWarning` is given."""
-        return self.inner.min_mass
 
     @property
     def label(self) -> str:

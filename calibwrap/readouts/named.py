@@ -3,11 +3,15 @@
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from calibwrap.base import Readout
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.questions import CLOZE, TEMPLATES, Template
 from calibwrap.scores import OptionScores
+
+if TYPE_CHECKING:
+    from calibwrap.readouts._around import Around
 
 Make = Callable[[Template | None], Readout]
 
@@ -43,6 +47,19 @@ def find_readout(name: str | Readout, template: Template | None = None) -> Reado
         f"There is no readout {name!r}. {hint}Known: {', '.join(known)}; add ':' and one of the templates "
         f"{', '.join(TEMPLATES)}."
     )
+
+
+def keeps_argmax(label: str) -> bool:
+    """Return whether the first choice of a readout of this label is always the model's own answer as it was asked.
+
+    One around another readout corrects it, and says by `keeps_argmax` whether the choice may differ; all others, and
+    those that nobody here knows, correct nothing.
+
+    >>> keeps_argmax("label:letter"), keeps_argmax("permuted:label:letter")
+    (True, False)
+    """
+    around = label.partition(":")[0].partition("(")[0]
+    return around not in _AROUND or _AROUND[around]("", None).keeps_argmax
 
 
 def warn_of_little_mass(readout: Readout, scores: OptionScores) -> None:
@@ -92,7 +109,7 @@ def _verbalized(template: Template | None, chat: bool = False) -> Readout:
     return Verbalized(template or (STATED_CHAT if chat else STATED))
 
 
-def _permuted(inside: str, template: Template | None) -> Readout:
+def _permuted(inside: str, template: Template | None) -> "Around":
     """Return the readout "permuted:INSIDE", of which the label readout is the only one."""
     from calibwrap.readouts.label import Label
     from calibwrap.readouts.permuted import Permuted
@@ -103,7 +120,7 @@ def _permuted(inside: str, template: Template | None) -> Readout:
     return Permuted(inner)
 
 
-def _contextual(inside: str, template: Template | None) -> Readout:
+def _contextual(inside: str, template: Template | None) -> "Around":
     from calibwrap.readouts.contextual import Contextual
 
     return Contextual(find_readout(inside or "continuation", template))
@@ -121,5 +138,5 @@ _BY_NAME: Mapping[str, Make] = {
     "verbalized:stated": _verbalized,
     "verbalized:stated-chat": partial(_verbalized, chat=True),
 }
-_AROUND: Mapping[str, Callable[[str, Template | None], Readout]] = {"contextual": _contextual, "permuted": _permuted}
+_AROUND: Mapping[str, Callable[[str, Template | None], "Around"]] = {"contextual": _contextual, "permuted": _permuted}
 """Readouts around another one, whose name follows theirs."""

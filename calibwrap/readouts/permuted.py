@@ -12,15 +12,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from calibwrap.base import Adapter, Readout
-from calibwrap.capabilities import Needs
+from calibwrap.base import Adapter
 from calibwrap.questions import Question
+from calibwrap.readouts._around import Around
 from calibwrap.readouts.label import Label
 from calibwrap.scores import Floats, OptionScores
 
 
 @dataclass(frozen=True)
-class Permuted(Readout):
+class Permuted(Around):
     """K prompts a question of K options; the probability of an option is its mean over all cyclic orders.
 
     The first choice may differ from the one in the order that was given, and it does not depend on where in the cycle
@@ -39,16 +39,6 @@ class Permuted(Readout):
     name: ClassVar[str] = "permuted"
     inner: Label = field(default_factory=Label)
     """How each order is asked."""
-
-    @property
-    def needs(self) -> Needs:  # type: ignore[override]  # a frozen record has no writable attributes
-        """What the backend must be able to do."""
-        return self.inner.needs
-
-    @property
-    def min_mass(self) -> float:  # type: ignore[override]  # that of the readout inside
-        """Mean probability of all labels together below which a `CalibrationWarning` is given."""
-        return self.inner.min_mass
 
     @property
     def label(self) -> str:

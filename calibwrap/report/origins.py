@@ -6,9 +6,10 @@ from dataclasses import asdict
 import numpy as np
 
 from calibwrap.provenance import Candidate, FitReport, Provenance
+from calibwrap.readouts import keeps_argmax
 from calibwrap.report.markup import Markup, join, own, table, tag
-from calibwrap.report.records import Section
-from calibwrap.report.words import counted, share, written
+from calibwrap.report.records import Section, Series
+from calibwrap.report.words import counted, names, share, written
 from calibwrap.scores import OptionScores
 
 LITTLE_MASS = 0.5
@@ -40,12 +41,24 @@ def readout_lines(section: Section) -> list[str]:
         return _free_lines(scores)
     sizes = sorted({len(question.options) for question in section.questions})
     options = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    lines = [f"{counted(len(scores), 'question')} with {options} options each, read with {scores.readout}."]
+    first = {one.scores.readout: one.scores for one in reversed(section.series)}
+    read = names(list(dict.fromkeys(one.scores.readout for one in section.series)))
+    lines = [f"{counted(len(scores), 'question')} with {options} options each, read with {read}."]
+    for readout, of in reversed(first.items()):
+        lines += [f"{readout}: {line}" if len(first) > 1 else line for line in _read_lines(of)]
+    return lines
+
+
+def _read_lines(scores: OptionScores) -> list[str]:
+    """Return what one readout gave: label mass, whether it may choose by itself, and what was cut off."""
+    lines = []
     if np.isfinite(scores.label_mass).any():
         mass = float(np.nanmedian(scores.label_mass))
         line = f"The model itself put {share(mass)} of its probability on the options (median over the questions)."
         is_odd = mass < LITTLE_MASS and scores.readout.startswith("label")  # whole texts are always improbable
         lines.append(line + (" Most of it went elsewhere: look at the template." if is_odd else ""))
+    if not keeps_argmax(scores.readout):
+        lines.append("This readout corrects the model's answer: the first choice, and so the accuracy, may be another.")
     if not scores.is_exact:
         lines.append(_cut_off(scores))
     return lines
@@ -73,11 +86,15 @@ def _cut_off(scores: OptionScores) -> str:
 
 def fits(section: Section) -> Markup | None:
     """Return one card for each fitted state; None when nothing was fitted."""
-    cards = [_card(one.name, one.fit, index) for index, one in enumerate(section.series) if one.fit is not None]
+    cards = [_card(one, one.fit, index) for index, one in enumerate(section.series) if one.fit is not None]
     return tag("div", *cards, class_="cards") if cards else None
 
 
-def _card(name: str, fit: FitReport, index: int) -> Markup:
+_CHOICE = {True: "always stays, and so does the accuracy", False: "may change: look at the accuracy", None: None}
+"""What people read for whether a calibrator keeps the first choice."""
+
+
+def _card(one: Series, fit: FitReport, index: int) -> Markup:
     """Return how one state was fitted."""
     objective = f"{written('nll', fit.objective_before)} → {written('nll', fit.objective_after)} nats"
     lines: list[tuple[str, str | None]] = [
@@ -90,14 +107,15 @@ def _card(name: str, fit: FitReport, index: int) -> Markup:
         ),
         ("objective", objective),
         ("search", _search(fit)),
+        ("first choice", _CHOICE[one.keeps_argmax]),
         ("readout", fit.readout or None),
         ("reference readout", fit.reference_readout or None),
         ("date", fit.date or None),
     ]
     facts = [join([tag("dt", key), tag("dd", value)]) for key, value in lines if value is not None]
-    heading = tag("h4", tag("span", class_=f"swatch s{index % 4}"), name)
+    heading = tag("h4", tag("span", class_=f"swatch s{index % 4}"), one.name)
     notes = [tag("p", note, class_="note") for note in fit.notes]
-    compared = [_compared(name, fit.candidates)] if fit.candidates else []
+    compared = [_compared(one.name, fit.candidates)] if fit.candidates else []
     return tag("div", heading, tag("dl", *facts, class_="facts"), *compared, *notes, class_="card")
 
 

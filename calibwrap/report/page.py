@@ -25,6 +25,8 @@ GUIDE = (
     f"The calibration error (ECE) sorts the answers into {BINS} bins of equal width by confidence, each bin "
     "including its lower edge and the last one both, and averages the gaps between mean confidence and share right, "
     "weighted by the number of answers. On few questions luck alone gives an ECE above zero; the table says how much.",
+    "The smooth calibration error has no bins: it smooths the gaps between confidence and right or wrong with a kernel "
+    "that is as wide as the result, so that a small change of the confidences changes it little.",
     "Brier score (summed over the options) and negative log-likelihood judge all probabilities at once; they fall only "
     "when the probabilities become more truthful or the answers better. AUROC and AURC ask whether right answers "
     "get the higher confidences; one temperature for all hardly moves them.",

@@ -26,6 +26,8 @@ class Series:
     """What the model says in this state, one row for each question of the section."""
     fit: FitReport | None = None
     """How the calibrator was fitted; None where there is none."""
+    keeps_argmax: bool | None = None
+    """Whether the calibrator always keeps the first choice, and so the accuracy; None where there is none."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def test_a_saved_calibrator_of_traces_is_used_and_strict_knows_it(run: Any) -> N
 def test_a_saved_calibrator_is_a_series_beside_the_fits_with_and_without_a_decoder(run: Any) -> None:
     decoder = (*WORDS, "--decoder", "confidence@2")
     read = ("evaluate", "toy:0", "--data", "qs.jsonl", "--readout", "label")
-    for words, other in ((decoder, "platt"), (read, "vector")):
+    for words, other in ((decoder, "platt"), (read, "top-label:platt")):
         run(*words, "--fit", "temperature", "--out", "e", "--json")
         used = ("--calibrator", "e/calibrator-temperature.json", "--strict", "--fit", other)
         code, out, err = run(*words, *used, "--out", f"f-{other}", "--json")

@@ -13,7 +13,7 @@ import calibwrap as cw
 from calibwrap.capabilities import Provides
 from calibwrap.errors import AmbiguousOptions, CalibrationWarning, CapabilityError, InputError
 from calibwrap.questions import LETTER, LETTER_CHAT, Question
-from calibwrap.readouts import Contextual, Continuation, Label, Permuted, find_readout
+from calibwrap.readouts import Contextual, Continuation, Label, Permuted, find_readout, keeps_argmax
 from calibwrap.readouts.contextual import corrected
 from calibwrap.readouts.p_true import shares_of
 from calibwrap.readouts.permuted import averaged, cyclic_orders, turned
@@ -228,3 +228,12 @@ def test_contextual_hands_on_the_least_mass_and_refuses_what_a_server_rounds():
         cw.wrap(ToyAdapter(ToyModel.random(3))).scores(QUESTIONS, Contextual(Label(min_mass=1.0), ("N/A",)))
     with pytest.raises(InputError, match="'decision' cannot be inside 'contextual'"):
         find_readout("contextual:decision")
+
+
+@pytest.mark.parametrize(
+    "readout", [Permuted(), Contextual(), Contextual(content_free=("nothing",)), Contextual(Label())]
+)
+def test_a_readout_around_another_says_that_the_first_choice_may_change(readout):
+    assert not readout.keeps_argmax
+    assert not keeps_argmax(readout.label)
+    assert keeps_argmax(readout.inner.label)
