@@ -17,7 +17,7 @@ import numpy as np
 from calibwrap import saving
 from calibwrap.answer_scores import of_answers
 from calibwrap.base import Adapter, Calibrator, Readout
-from calibwrap.calibrators import GroupTemperature, Temperature, fit_named
+from calibwrap.calibrators import Temperature, fit_for, fit_named, on_questions
 from calibwrap.errors import InputError, JournalError, PromptTooLong, QuestionError
 from calibwrap.files import replacing
 from calibwrap.halves import held_out_rows, over_halves
@@ -268,7 +268,7 @@ def evaluate(
         shown = None if progress is None else _shifted(progress, turn * len(questions), len(asked) * len(questions))
         read.append(collect(model, questions, journal, readout=how, resume=resume, progress=shown))
     calibrators = {**own_series(lm.calibrator, fit), **_fit_all(lm, questions, fit, ~held_out, read, reference)}
-    mapped = {name: _mapped(calibrator, read[0], questions) for name, calibrator in calibrators.items()}
+    mapped = {name: on_questions(calibrator, questions)(read[0]) for name, calibrator in calibrators.items()}
     scores = {RAW: read[0], **mapped}
     origin = None if reference is None else reference.adapter.fingerprint()
     halves = _over_halves(questions, fit, read)
@@ -293,14 +293,6 @@ def write(result: Evaluation, folder: Path) -> None:
         saving.save(calibrator, folder / f"calibrator-{name}.json", provenance=result.provenance)
 
 
-def _mapped(calibrator: Calibrator, scores: OptionScores, questions: Sequence[Question]) -> OptionScores:
-    """Return the calibrated scores; a calibrator of groups is told those of the questions, where any has one."""
-    groups = [question.group for question in questions]
-    if isinstance(calibrator, GroupTemperature) and any(groups):
-        return calibrator(scores, groups=groups)  # type: ignore[no-any-return]
-    return calibrator(scores)
-
-
 def _fit_all(
     lm: CalibratedLM,
     questions: Sequence[Question],
@@ -310,15 +302,15 @@ def _fit_all(
     reference: CalibratedLM | None,
 ) -> dict[str, Calibrator]:
     """Return the calibrators fitted on `rows`; a fit without labels is not handed any."""
-    fitted = {}
+    fitted, asked = {}, [questions[row] for row in np.flatnonzero(rows)]
     for method in methods:
-        spec, data = fit_named(method), dict[str, Any]()
-        asked = [questions[row] for row in np.flatnonzero(rows)]
+        spec, options = fit_for(method, {}, asked)
+        data = dict[str, Any](options)
         if spec.needs_answers:
-            data = {"answers": answers_of(asked)} | ({"groups": groups_of(asked)} if spec.needs_groups else {})
+            data["answers"] = answers_of(asked)
         elif spec.needs_reference:
             origin = None if reference is None else reference.adapter.fingerprint()
-            data = {"reference": read[1].take(rows), "provenance": origin}
+            data |= {"reference": read[1].take(rows), "provenance": origin}
         fitted[method] = lm.fitted(method, read[0].take(rows), **data).calibrator
     return fitted
 

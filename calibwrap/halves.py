@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calibwrap.calibrators import Identity, fit_named, with_groups
+from calibwrap.calibrators import GroupTemperature, Identity, fit_named
 from calibwrap.errors import CalibrationWarning, FitError, InputError
 from calibwrap.metrics import ece
 from calibwrap.scores import Bools, Ints, OptionScores
@@ -57,7 +58,7 @@ def over_halves(
         answers: (N,) indices of the right options; fits without labels are not handed any.
         methods: names of fits.
         reference: N questions by the reference model, for fits without labels.
-        groups: (N,) name of each question's group, for fits of groups.
+        groups: (N,) name of each question's group, for fits that take groups; None, or some empty: not known.
         halves: how often.
         seed: same seed, same halves.
 
@@ -70,7 +71,8 @@ def over_halves(
     True
     """
     right = np.asarray(answers, dtype=np.int64)
-    rows = _Rows(scores, right, reference, None if groups is None else np.array(list(groups), dtype=object))
+    named = np.array(list(groups), dtype=object) if groups is not None and all(groups) else None
+    rows = _Rows(scores, right, reference, named)
     found: dict[str, list[float] | str] = {name: [] for name in ("raw", *methods)}
     for half in range(halves):
         order = np.random.default_rng((seed, half)).permutation(len(right))
@@ -105,13 +107,13 @@ def _held_out(name: str, fit: _Rows, held: _Rows) -> float:
     if name != "raw":
         spec = fit_named(name)
         options: dict[str, Any] = {"n_bootstrap": 0} if spec.resamples else {}
-        options |= {"groups": fit.groups} if spec.needs_groups else {}
+        options |= {"groups": fit.groups} if fit.groups is not None and "groups" in spec.options else {}
         labels = fit.answers if spec.needs_answers else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CalibrationWarning)  # the fit that is kept has given it already
             mapped = spec(fit.scores, answers=labels, reference=fit.reference, **options)
-        if spec.needs_groups and held.groups is not None:
-            mapped = with_groups(mapped, held.groups.tolist(), len(held.answers))
+        if isinstance(mapped, GroupTemperature) and held.groups is not None:
+            mapped = partial(mapped, groups=held.groups.tolist())
     kept = mapped(held.scores)
     return ece(kept.confidence, kept.choice == held.answers, n_bins=BINS)
 

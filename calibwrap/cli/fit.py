@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Calibrator, Readout
-from calibwrap.calibrators import CONFIDENCE_FITS, fit_named
+from calibwrap.calibrators import CONFIDENCE_FITS, fit_for, fit_named
 from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
@@ -67,9 +67,10 @@ def run(
     method = method or "temperature"
     _check_undrawn(method, drawn)
     _check_method(method, reference, job.out)
-    plan = fit_named(method)
+    if fit_named(method).needs_groups:
+        groups_of(questions)  # names the first question without one
+    plan, options = fit_for(method, {}, questions)
     answers = answers_of(questions) if plan.needs_answers else None
-    options: dict[str, Any] = {"groups": groups_of(questions)} if plan.needs_groups else {}
     say(f"{len(questions)} questions from {source.data}; loading {job.spec}", job.as_json)
     cache = _beside(job, "responses.sqlite")
     with resumable(), open_model(job.spec, job.settings, read_readout(readout, template), cache=cache) as lm:

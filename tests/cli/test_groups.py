@@ -33,6 +33,19 @@ def test_fit_takes_the_groups_of_the_file(run: Any) -> None:
     assert not list(Path().glob("other.json*"))  # nothing was asked
 
 
+def test_auto_tries_a_temperature_for_each_group_where_the_file_names_them(run: Any) -> None:
+    words = ("--readout", "label", "--method", "auto", "--json")
+    for data, tried in (("grouped", True), ("plain", False)):
+        code, out, _ = run("fit", "toy:0", "--data", f"{data}.jsonl", "--out", f"{data}.json", *words)
+        assert code == 0
+        assert ("group-temperature" in [one["method"] for one in json.loads(out)["candidates"]]) == tried
+    assert (
+        run("evaluate", "toy:0", "--data", "grouped.jsonl", "--readout", "label", "--fit", "auto", "--out", "o")[0] == 0
+    )
+    candidates = cw.load("o/calibrator-auto.json").report.candidates  # type: ignore[union-attr]
+    assert "group-temperature" in [one.method for one in candidates]
+
+
 def test_evaluate_maps_each_question_by_its_own_group(run: Any) -> None:
     words = ("evaluate", "toy:0", "--readout", "label", "--out", "out")
     assert run(*words, "--data", "grouped.jsonl", "--fit", "group-temperature", "--fit", "temperature")[0] == 0
