@@ -4,38 +4,21 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
+from _shootout_methods import Method, mapped
 from _shootout_scores import Stored
 
 import calibwrap as cw
 from calibwrap import metrics
-from calibwrap.calibrators import FITS, Identity, groupless_fit
 from calibwrap.errors import CalibrationWarning, CalibwrapError
-from calibwrap.training.head import train_catto_head
-from calibwrap.training.head_positions import positions_of_options
 
 MEASURES = ("accuracy", "ece", "smooth_ece", "brier", "nll")
 N_BINS = 10
 SPLITS = 5
 GRID = 512
 """Places on [0, 1] at which a resample's smoothed residual is worked out."""
-HEADS = (("hard", "bce"), ("surrogate", "l1"))
-"""Target and loss of the CATTO heads: the default, and the paper's."""
-
-Fit = Callable[[cw.OptionScores, np.ndarray, cw.OptionScores], cw.Calibrator]
-"""Takes the model's scores, the right answers and the reference's scores of the fit half."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of the tables."""
-
-    name: str
-    uses: str
-    fit: Fit
 
 
 @dataclass(frozen=True)
@@ -73,45 +56,24 @@ Key = tuple[str, str, str]
 """Model, readout and set."""
 
 
-def methods() -> list[Method]:
-    """Return the identity, every fit of the registry, and CATTO heads."""
-    found = [Method("identity", "nothing", lambda scores, answers, other: Identity())]
-    for spec in FITS.values():
-        uses = "labels" if spec.needs_answers else "reference" if spec.needs_reference else "scores"
-        found.append(Method(spec.name, uses, partial(registered, spec.name)))
-    return found + [Method(f"catto-head:{of}:{loss}", "labels", partial(head, of, loss)) for of, loss in HEADS]
+def judge(method: Method, read: Stored, reference: cw.OptionScores, counts: np.ndarray) -> Result:
+    """Return the figures of one method on one set; `counts` (D, N) says how often each question is in a resample.
 
-
-def registered(name: str, scores: cw.OptionScores, answers: np.ndarray, other: cw.OptionScores) -> cw.Calibrator:
-    """Return the fit of this name, without the resamples that only a report shows; labels go to who needs them."""
-    spec = groupless_fit(name)
-    options = {"n_bootstrap": 0} if spec.resamples else {}
-    return spec(scores, answers=answers if spec.needs_answers else None, reference=other, **options)
-
-
-def head(target: Any, loss: Any, scores: cw.OptionScores, answers: np.ndarray, other: cw.OptionScores) -> cw.Calibrator:
-    """Return a CATTO head on options; the last third of the questions says which epoch is kept."""
-    cut = 2 * len(answers) // 3
-    sides = (slice(None, cut), slice(cut, None))
-    rows = [positions_of_options(scores.take(np.arange(len(answers))[side]), answers[side]) for side in sides]
-    return train_catto_head(*rows, target=target, loss=loss, seed=0)
-
-
-def judge(method: Method, model: Stored, reference: cw.OptionScores, counts: np.ndarray) -> Result:
-    """Return the figures of one method on one set; `counts` (D, N) says how often each question is in a resample."""
+    `read` is the reading that the method maps, `reference` holds the reference's scores of the same questions.
+    """
     held: list[Held] = []
-    fitted: list[cw.Calibrator] = []
+    fitted: list[Any] = []
     seconds: list[float] = []
     for seed in range(SPLITS):
-        order = np.random.default_rng(seed).permutation(len(model.answers))
+        order = np.random.default_rng(seed).permutation(len(read.answers))
         fit, rest = np.split(order, [len(order) // 2])
         start = time.perf_counter()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CalibrationWarning)  # what comes of it is in the table
-                fitted.append(method.fit(model.scores.take(fit), model.answers[fit], reference.take(fit)))
+                fitted.append(method.fit(read.take(fit), reference.take(fit)))
             seconds.append(time.perf_counter() - start)
-            held.append(Held(rest, fitted[-1](model.scores.take(rest)), model.answers[rest]))
+            held.append(Held(rest, mapped(fitted[-1], read.take(rest)), read.answers[rest]))
         except CalibwrapError as error:
             return Result(method.uses, failed=f"split {seed}: {error}")
     values = {name: mean_of(name, held) for name in MEASURES}
@@ -121,7 +83,7 @@ def judge(method: Method, model: Stored, reference: cw.OptionScores, counts: np.
     return Result(
         method.uses,
         figures={name: (value, *ends(draws[name])) for name, value in values.items()},
-        keeps_choice=all(one.keeps_argmax for one in fitted),
+        keeps_choice=not method.reads and all(one.keeps_argmax for one in fitted),
         fit_seconds=float(np.median(seconds)),
         temperature=float(np.mean([getattr(one, "value", np.nan) for one in fitted])),
         ece_draws=draws["ece"],

@@ -4,13 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from _shootout_judge import MEASURES, Key, Results, ends, measured
-from _shootout_scores import Stored
-from label_free import REFERENCE
+from _shootout_judge import MEASURES, Key, Result, Results, ends, measured
+from _shootout_methods import LABELLED
+from _shootout_scores import REFERENCE, Stored
 from scipy.stats import rankdata
 
-LABELLED, BARRED, BAR, CALIBRATED = "temperature", "daca", 1.5, 0.1
-"""The oracle, the method with a bar, the bar in points of ECE, and the ECE below which a reference is calibrated."""
+BARRED, BAR, CALIBRATED = "daca", 1.5, 0.1
+"""The method with a bar, the bar in points of ECE, and the ECE below which a reference is calibrated."""
 
 
 def table(key: Key, results: Results) -> list[str]:
@@ -36,20 +36,33 @@ def plain(sentence: str) -> str:
     return " ".join(sentence.split()).replace("|", "/")
 
 
+def names_of(found: Mapping[Key, Results]) -> dict[str, str]:
+    """Return what every method that was judged uses, by name."""
+    return {name: one.uses for of in found.values() for name, one in of.items()}
+
+
 def mean_ranks(found: Mapping[Key, Results], measure: str) -> dict[str, float]:
-    """Return each method's mean rank over models and sets, 1 the least; who failed shares the last places."""
-    names = list(next(iter(found.values())))
-    ranks = [rankdata(np.nan_to_num([of[name][measure] for name in names], nan=np.inf)) for of in found.values()]
-    return dict(zip(names, np.mean(ranks, axis=0).tolist(), strict=True))
+    """Return each method's mean rank over the tables it is in, 1 the least; who failed shares the last places."""
+    ranks: dict[str, list[float]] = {name: [] for name in names_of(found)}
+    for of in found.values():
+        places = rankdata(np.nan_to_num([one[measure] for one in of.values()], nan=np.inf))
+        for name, place in zip(of, places, strict=True):
+            ranks[name].append(float(place))
+    return {name: float(np.mean(of)) for name, of in ranks.items()}
 
 
 Gap = tuple[float, float, float]
 
 
+def pairs(found: Mapping[Key, Results], name: str, keys: Collection[Key]) -> list[tuple[Result, Result]]:
+    """Return a method's results beside those of labels where both worked."""
+    both = [(found[key][name], found[key][LABELLED]) for key in keys if name in found[key]]
+    return [(one, warm) for one, warm in both if not (one.failed or warm.failed)]
+
+
 def above(found: Mapping[Key, Results], name: str, keys: Collection[Key]) -> Gap | None:
     """Return how far a method's ECE lies above that of labels, in points, mean over `keys`, and both ends of 95 %."""
-    pairs = [(found[key][name], found[key][LABELLED]) for key in keys]
-    both = [(one, warm) for one, warm in pairs if not (one.failed or warm.failed)]
+    both = pairs(found, name, keys)
     if not both:
         return None
     draws = np.mean([one.ece_draws - warm.ece_draws for one, warm in both], axis=0)
@@ -67,11 +80,13 @@ def summary(found: Mapping[Key, Results]) -> dict[str, dict[str, Any]]:
     ranks = {measure: mean_ranks(found, measure) for measure in ("ece", "nll")}
     rows = {}
     for name in sorted(ranks["ece"], key=ranks["ece"].__getitem__):
-        worked = [of[name] for of in found.values() if not of[name].failed]
+        tried = [of[name] for of in found.values() if name in of]
+        worked = [one for one in tried if not one.failed]
         rows[name] = {
-            "uses": next(iter(found.values()))[name].uses,
+            "uses": tried[0].uses,
             "keeps_choice": bool(worked) and all(one.keeps_choice for one in worked),
             "worked": len(worked),
+            "tried": len(tried),
             "rank_ece": ranks["ece"][name],
             "rank_nll": ranks["nll"][name],
             **{measure: float(np.mean([one[measure] for one in worked] or [np.nan])) for measure in MEASURES},
@@ -81,9 +96,9 @@ def summary(found: Mapping[Key, Results]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def summary_table(rows: Mapping[str, Mapping[str, Any]], total: int) -> list[str]:
+def summary_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the summary in Markdown."""
-    heads = ["all", "uses", "choice stays", f"worked, of {total}", "mean rank, ece", "mean rank, nll", *MEASURES]
+    heads = [title, "uses", "choice stays", "worked, of tables", "mean rank, ece", "mean rank, nll", *MEASURES]
     heads += ["ece above temperature, points", "fit, ms"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, row in rows.items():
@@ -91,8 +106,8 @@ def summary_table(rows: Mapping[str, Mapping[str, Any]], total: int) -> list[str
         means = " | ".join(f"{row[measure]:.3f}" if row["worked"] else "" for measure in MEASURES)
         took = f"{1000.0 * row['fit_seconds']:.1f}" if row["worked"] else ""
         lines.append(
-            f"| {name} | {row['uses']} | {stays} | {row['worked']} | {row['rank_ece']:.1f} | {row['rank_nll']:.1f} | "
-            f"{means} | {points(row['above_labels'])} | {took} |"
+            f"| {name} | {row['uses']} | {stays} | {row['worked']} of {row['tried']} | {row['rank_ece']:.1f} | "
+            f"{row['rank_nll']:.1f} | {means} | {points(row['above_labels'])} | {took} |"
         )
     return lines
 
@@ -151,15 +166,28 @@ def verdict(gap: Gap | None, tried: int, total: int) -> str:
 
 
 def above_table(found: Mapping[Key, Results], bars: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return how far each method without labels lies above a temperature with labels, by how good the reference is."""
+    """Return how far each method without labels lies above a temperature with labels, by how good the reference is.
+
+    Ordered by log loss, which no fluke of bins can lower.
+    """
     good = counted(bars)
     sides = {"reference calibrated": good, "others": [key for key in found if key not in good]}
-    heads = ["without labels: ECE above temperature's, points"] + [f"{side} | worst" for side in sides]
-    lines = [f"| {' | '.join(heads)} |", "|---" * (1 + 2 * len(sides)) + "|"]
-    for name in (name for name, one in next(iter(found.values())).items() if one.uses != "labels"):
+    heads = ["without labels, above temperature"]
+    for side in sides:
+        heads += [f"{side}: ECE, points", "worst", "log loss, nats", "worst"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    free = [name for name, uses in names_of(found).items() if uses != "labels"]
+    for name in sorted(free, key=lambda name: np.mean(log_losses(found, name, found) or [np.inf])):
         cells = []
         for keys in sides.values():
-            each = [gap for key in keys if (gap := above(found, name, [key])) is not None]
-            cells += [points(above(found, name, keys)), f"{max(gap[0] for gap in each):+.1f}" if each else ""]
+            each = [gap[0] for key in keys if (gap := above(found, name, [key])) is not None]
+            lost = log_losses(found, name, keys)
+            cells += [points(above(found, name, keys)), f"{max(each):+.1f}" if each else ""]
+            cells += [f"{np.mean(lost):+.3f}", f"{max(lost):+.3f}"] if lost else ["", ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def log_losses(found: Mapping[Key, Results], name: str, keys: Collection[Key]) -> list[float]:
+    """Return how far a method's log loss lies above that of labels, in nats, one number a table."""
+    return [one["nll"] - warm["nll"] for one, warm in pairs(found, name, keys)]

@@ -1,7 +1,13 @@
 """The shoot-out: every method of the shelf on real models and real question sets, with labels and without.
 
-Models are read through llama.cpp by summed option texts; the reference of the methods without labels is Gemma-3-270m
-(pre-trained), read per token. In each of five seeded splits half of the questions fit and the other half is measured.
+Models are read through llama.cpp in two families: by summed option texts, and by letters where the model knows them
+(right more often than chance, at the 5 % level). Only letters have places, which batch calibration and the class-wise
+methods can mend. The reference of the methods without labels is Gemma-3-270m (pre-trained), read per token. Rows named
+"contextual" or "permuted" map a reading that corrects the plain one, and "probe" maps hidden states of option texts,
+read through Transformers. Sets of as many options are also judged as one, where each set is a group for
+group-temperature.
+
+In each of five seeded splits half of the questions fit and the other half is measured.
 A cell is the mean over splits; its 95 % interval resamples questions, the same ones for every method, and takes each
 split's held-out part of them; fits stay as they are. A method that fails says why in its row. Confidences are those of
 the first choice. ECE has 10 bins of equal width and is biased upwards, on resamples once more: resampled figures are
@@ -10,9 +16,9 @@ the kernel's width of the whole held-out half. Questions with another number of 
 out: matrix scaling and Dirichlet need one number.
 
 "uses" is what a fit is handed: labels, the reference's scores, the scores alone, or nothing. "choice stays" is what
-the fitted calibrators declare. A fit without labels has a bar: where the reference is itself calibrated (its own ECE
-over all questions of the set below 0.1), DACA's ECE is to be within 1.5 points of the temperature's with labels, in
-the mean over models and sets. A model that is its own reference, read in another way, does not count there.
+the fitted calibrators and the readout declare. A fit without labels has a bar: where the reference is itself calibrated
+(its own ECE over all questions of the set below 0.1), DACA's ECE is to be within 1.5 points of the temperature's with
+labels, in the mean over models and sets. A model that is its own reference, read in another way, does not count there.
 
 Reading takes hours and can be ended at any time: it goes on where it stopped; judging takes minutes. CATTO heads are
 trained on two thirds of the fit half, and the rest says when to stop.
@@ -24,32 +30,81 @@ trained on two thirds of the fit half, and the rest says when to stop.
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _shootout_judge import SPLITS, Key, Results, judge, methods
-from _shootout_scores import Reading, Stored, kept, plan, read_all, usual
+from _shootout_judge import SPLITS, Key, Results, judge
+from _shootout_methods import methods
+from _shootout_probe import PROBE, kept_states, read_states
+from _shootout_scores import (
+    AROUND,
+    REFERENCE,
+    REFERENCE_READOUT,
+    SETS,
+    Reading,
+    Stored,
+    family_of,
+    kept,
+    knows,
+    plain_readout,
+    plan,
+    pooled,
+    read_all,
+    usual,
+)
 from _shootout_tables import above_table, bar_rows, bar_table, summary, summary_table, table
-from label_free import REFERENCE, REFERENCE_READOUT, SETS
 
 from calibwrap.data import load_questions, packaged_models
 
 LEAST = 40
 """Questions of a set below which a resample may hold none of a split's held-out half."""
+JOINT = " + "
+"""Stands between the names of sets that are judged as one."""
+
+Cells = dict[Key, dict[str, Stored]]
+"""By model, plain readout and set: what was read plainly (""), and around or beside that."""
 
 
-def judged(stored: Mapping[Key, Stored], references: Mapping[str, Stored], resamples: int) -> dict[Key, Results]:
+def gathered(held: Mapping[Key, Stored], families: Sequence[str]) -> Cells:
+    """Return the plain readings of some families with those that correct them, where there are any."""
+    found: Cells = {}
+    for (model, readout, name), plain in held.items():
+        if any(readout == plain_readout(family, model) for family in families):
+            corrected = {around: (model, f"{around}:{readout}", name) for around in AROUND[family_of(readout)]}
+            found[model, readout, name] = {"": plain, **{a: held[key] for a, key in corrected.items() if key in held}}
+    return found
+
+
+def joint(cells: Cells, references: Mapping[str, Stored]) -> tuple[Cells, dict[str, Stored]]:
+    """Return the sets of as many options as one, for each model and readout, and the reference on the same ones."""
+    found: Cells = {}
+    others: dict[str, Stored] = {}
+    for model, readout in dict.fromkeys(key[:2] for key in cells):
+        mine = {key[2]: of for key, of in cells.items() if key[:2] == (model, readout)}
+        plain = pooled({name: of[""] for name, of in mine.items()})
+        if plain is None:
+            continue
+        names = list(dict.fromkeys(plain.groups))
+        corrections = [a for a in AROUND[family_of(readout)] if all(a in mine[name] for name in names)]
+        whole = {around: pooled({name: mine[name][around] for name in names}) for around in corrections}
+        found[model, readout, JOINT.join(names)] = {"": plain, **whole}
+        others[JOINT.join(names)] = pooled({name: references[name] for name in names})
+    return found, others
+
+
+def judged(cells: Cells, references: Mapping[str, Stored], resamples: int) -> dict[Key, Results]:
     """Return all results, by model, readout and set; the questions of a set are resampled alike for all of them."""
     found: dict[Key, Results] = {}
-    for key, model in stored.items():
-        size = len(model.answers)
+    for key, readings in cells.items():
+        size = len(readings[""].answers)
         draw = np.random.default_rng(list(key[2].encode()))  # each set has draws of its own
         counts = draw.multinomial(size, np.full(size, 1.0 / size), resamples)
         other = references[key[2]].scores
-        found[key] = {one.name: judge(one, model, other, counts) for one in methods()}
+        rows = [one for one in methods() if one.reads in readings and (readings[""].groups or not one.in_groups)]
+        found[key] = {one.name: judge(one, readings[one.reads], other, counts) for one in rows}
         print(f"judged {', '.join(key)}", file=sys.stderr, flush=True)
     return found
 
@@ -61,23 +116,55 @@ def there(readings: Sequence[Reading], work: Path) -> dict[Key, Stored]:
         if reading.path(work).exists():
             found[reading.model, reading.readout, reading.name] = usual(kept(reading.path(work)))
         else:
-            print(f"not read yet: {reading}", file=sys.stderr, flush=True)
+            print(f"not read: {reading}", file=sys.stderr, flush=True)
     return found
 
 
-def told(found: Mapping[Key, Results], references: Mapping[str, Stored], resamples: int) -> tuple[str, dict[str, Any]]:
-    """Return everything as Markdown and as plain data."""
-    rows, bars = summary(found), bar_rows(found, references)
-    sizes = sorted({len(one.answers) for one in references.values()})
-    said = f"{' or '.join(map(str, sizes))} questions a set, {SPLITS} splits, {resamples} resamples of the questions."
-    lines = [said, "", *summary_table(rows, len(found)), "", *bar_table(found, bars), "", *above_table(found, bars)]
+def with_states(cells: Cells, readings: Sequence[Reading], work: Path) -> Cells:
+    """Return the cells, those of option texts with the hidden states that are kept of the same questions."""
+    found = dict(cells)
+    for reading in readings:
+        key = (reading.model, plain_readout("text", reading.model), reading.name)
+        if key in cells and reading.path(work).exists():
+            found[key] = {**cells[key], PROBE: kept_states(reading, cells[key][""], work)}
+        else:
+            print(f"not read: {reading}", file=sys.stderr, flush=True)
+    return found
+
+
+def sections(found: Mapping[Key, Results]) -> Iterator[tuple[str, dict[Key, Results]]]:
+    """Yield the results that can be ranked together, with a title: by family, sets alone and sets as one."""
+    for family in AROUND:
+        for title, is_joint in ((family, False), (f"{family}, sets as one", True)):
+            part = {
+                key: of for key, of in found.items() if family_of(key[1]) == family and (JOINT in key[2]) == is_joint
+            }
+            if part:
+                yield title, part
+
+
+def told(
+    found: Mapping[Key, Results], references: Mapping[str, Stored], guessed: Sequence[Key], resamples: int
+) -> tuple[str, dict[str, Any]]:
+    """Return everything as Markdown and as plain data; `guessed` are the letters that are not judged."""
+    sizes = sorted({len(one.answers) for name, one in references.items() if JOINT not in name})
+    lines = [
+        f"{' or '.join(map(str, sizes))} questions a set, {SPLITS} splits, {resamples} resamples of the questions."
+    ]
+    if guessed:
+        lines += ["", f"Not judged, being at chance: {'; '.join(', '.join(key) for key in guessed)}."]
+    data: dict[str, Any] = {"at_chance": list(guessed), "sections": {}}
+    for title, part in sections(found):
+        rows, bars = summary(part), bar_rows(part, references)
+        lines += ["", *summary_table(title, rows), "", *bar_table(part, bars), "", *above_table(part, bars)]
+        data["sections"][title] = {"summary": rows, "bar": bars}
     for key, results in found.items():
         lines += ["", *table(key, results)]
-    cells = [
+    data["cells"] = [
         {"model": key[0], "readout": key[1], "set": key[2], "methods": {name: plain(one) for name, one in of.items()}}
         for key, of in found.items()
     ]
-    return "\n".join([*lines, ""]), {"summary": rows, "bar": bars, "cells": cells}
+    return "\n".join([*lines, ""]), data
 
 
 def plain(result: Any) -> dict[str, Any]:
@@ -101,7 +188,8 @@ def arguments() -> argparse.Namespace:
     models = [one.name for one in sorted(packaged_models(), key=lambda one: one.size)]
     parser.add_argument("--work", type=Path, default=Path("shootout-work"), help="folder of readings; it goes on there")
     parser.add_argument("--models", nargs="+", choices=models, default=models)
-    parser.add_argument("--readouts", nargs="+", default=["continuation:sum"])
+    parser.add_argument("--families", nargs="+", choices=tuple(AROUND), default=tuple(AROUND), help="of readings")
+    parser.add_argument("--probe", nargs="*", choices=models, default=models[:1], help="models of the row 'probe'")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--questions", type=int, default=400)
     parser.add_argument("--resamples", type=int, default=1000)
@@ -119,17 +207,23 @@ def main() -> None:
     chosen = arguments()
     chosen.work.mkdir(parents=True, exist_ok=True)
     sets = {name: load_questions(name, limit=chosen.questions, seed=0) for name in chosen.sets}
-    readings = plan(chosen.models, chosen.readouts, REFERENCE, sets)
+    readings = plan(chosen.models, chosen.families, REFERENCE, sets)
+    probed = [one for one in chosen.probe if one in chosen.models and "text" in chosen.families]
+    states = [Reading(model, PROBE, name, tuple(of)) for model in probed for name, of in sets.items()]
     if not chosen.no_reading:
         read_all(readings, chosen.work, chosen.threads)
+        read_states(states, chosen.work)
     held = there(readings, chosen.work)
-    references = {
-        name: one for (model, how, name), one in held.items() if (model, how) == (REFERENCE, REFERENCE_READOUT)
-    }
-    stored = {key: one for key, one in held.items() if key[1] in chosen.readouts and key[2] in references}
-    if not stored:
+    references = {name: one for (*how, name), one in held.items() if how == [REFERENCE, REFERENCE_READOUT]}
+    cells = {key: of for key, of in gathered(held, chosen.families).items() if key[2] in references}
+    guessed = [key for key, of in cells.items() if family_of(key[1]) == "letters" and not knows(of[""])]
+    cells = {key: of for key, of in cells.items() if key not in guessed}
+    if not cells:
         sys.exit("Nothing to judge yet: a set needs the reference's reading and one model's. Leave out --no-reading.")
-    text, data = told(judged(stored, references, chosen.resamples), references, chosen.resamples)
+    whole, others = joint(cells, references)
+    references |= others
+    found = judged(with_states(cells, states, chosen.work) | whole, references, chosen.resamples)
+    text, data = told(found, references, guessed, chosen.resamples)
     print(text)
     if chosen.json:
         chosen.json.write_text(json.dumps(strict(data), indent=1, allow_nan=False), encoding="utf-8")

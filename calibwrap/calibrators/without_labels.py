@@ -23,7 +23,7 @@ def fit_without_labels(
     The reference's probability of the option that the model chooses says how often such a choice is right, see
     soft_labels.py. A temperature that matches the mean comes first; a map of the first choice's probability, fitted to
     the reference's word row by row, may follow. Without the temperature the other options would stay as sharp as they
-    are, and the log loss with them (benchmarks/label_free.py). `report.agreement_rate` says how often the two agree.
+    are, and the log loss with them (benchmarks/shootout.py). `report.agreement_rate` says how often the two agree.
 
     Args:
         post: (N, K) log-probabilities or logits of the model, -inf where there is no option, or `OptionScores`; of
