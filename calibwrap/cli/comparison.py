@@ -56,7 +56,7 @@ def side_by_side(parts: Parts) -> tuple[str, Section]:
         question for question, kept in zip(next(iter(results.values())).questions, held_out, strict=True) if kept
     ]
     notes = [f"{name}: {section.note}" for name, (_, section) in parts.items() if section.note]
-    counts = f"The {len(questions)} questions that no fit of any of the {len(parts)} evaluations has seen."
+    counts = f"These are the {len(questions)} questions that no fit of any of the {len(parts)} evaluations has seen."
     title = " beside ".join(parts)
     return title, Section(title, questions, series, " ".join([counts, *notes]))
 

@@ -52,14 +52,16 @@ def find_readout(name: str | Readout, template: Template | None = None) -> Reado
 def keeps_argmax(label: str) -> bool:
     """Return whether the first choice of a readout of this label is always the model's own answer as it was asked.
 
-    One around another readout corrects it, and says by `keeps_argmax` whether the choice may differ; all others, and
-    those that nobody here knows, correct nothing.
+    One around another readout corrects it, and says by `keeps_argmax` whether the choice may differ; a probe of hidden
+    states answers by itself. All others, and those that nobody here knows, correct nothing.
 
-    >>> keeps_argmax("label:letter"), keeps_argmax("permuted:label:letter")
-    (True, False)
+    >>> keeps_argmax("label:letter"), keeps_argmax("permuted:label:letter"), keeps_argmax("probe:20:cloze:1f2e3d4c")
+    (True, False, False)
     """
-    around = label.partition(":")[0].partition("(")[0]
-    return around not in _AROUND or _AROUND[around]("", None).keeps_argmax
+    name = label.partition(":")[0].partition("(")[0]
+    if name in _AROUND:
+        return _AROUND[name]("", None).keeps_argmax
+    return name != "probe"
 
 
 def warn_of_little_mass(readout: Readout, scores: OptionScores) -> None:

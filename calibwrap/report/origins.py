@@ -58,7 +58,9 @@ def _read_lines(scores: OptionScores) -> list[str]:
         is_odd = mass < LITTLE_MASS and scores.readout.startswith("label")  # whole texts are always improbable
         lines.append(line + (" Most of it went elsewhere: look at the template." if is_odd else ""))
     if not keeps_argmax(scores.readout):
-        lines.append("This readout corrects the model's answer: the first choice, and so the accuracy, may be another.")
+        lines.append(
+            "This readout is not the model's own answer: the first choice, and so the accuracy, may be another."
+        )
     if not scores.is_exact:
         lines.append(_cut_off(scores))
     return lines

@@ -41,14 +41,14 @@ def test_readouts_stand_side_by_side_on_questions_that_no_fit_has_seen(run: Any)
     for words in (
         "asked: temperature scaling, with labels",
         "turned: as the model says it",
-        "The 30 questions that no fit of any of the 2 evaluations has seen.",
+        "These are the 30 questions that no fit of any of the 2 evaluations has seen.",
         "30 questions with 3 options each, read with label:letter and permuted:label:letter.",
-        "permuted:label:letter: This readout corrects the model",
+        "permuted:label:letter: This readout is not the model",
         "Model of turned",
         "always stays, and so does the accuracy",
     ):
         assert words in page, words
-    assert "label:letter: This readout corrects" not in page.replace("permuted:label:letter", "")
+    assert "label:letter: This readout is not" not in page.replace("permuted:label:letter", "")
 
 
 def test_the_rows_of_all_series_are_those_of_the_same_questions(run: Any) -> None:
