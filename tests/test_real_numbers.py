@@ -7,7 +7,7 @@ import pytest
 
 import calibwrap as cw
 from calibwrap import metrics
-from calibwrap.errors import FitError, InputError
+from calibwrap.errors import CalibrationWarning, FitError, InputError
 from calibwrap.real_numbers import array_of, real_array, real_number
 from calibwrap.scores import log_softmax
 
@@ -92,3 +92,11 @@ def test_long_floats_are_floats():
 
 def test_a_drift_next_to_nothing_is_no_overflow():
     assert metrics.ks_test([1e-308], [0]).p_value == 1.0
+
+
+def test_intervals_of_enormous_logits_are_no_overflow():
+    post = np.zeros((10, 3))
+    post[6, 0], post[8, 0] = 3.4e154, 1.0
+    with pytest.warns(CalibrationWarning):
+        fitted = cw.fit_daca(post, np.log(np.tile([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]], (5, 1))))
+    assert fitted.report.interval[0] <= fitted.value <= fitted.report.interval[1] * (1 + 1e-12)

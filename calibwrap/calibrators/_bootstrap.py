@@ -80,7 +80,8 @@ def nodes_around(beta: float, slopes: Floats, rise: float, bounds: tuple[float, 
     limits = np.log([1.0 / bounds[1], 1.0 / bounds[0]])
     scale = rise * np.sqrt(len(slopes))
     widest = limits[1] - limits[0]
-    error = widest if scale <= 0.0 else min(widest, float(np.sqrt(np.mean(slopes**2))) / scale)
+    with np.errstate(over="ignore", invalid="ignore"):  # of logits of 1e200 the squares are infinite: all is looked at
+        error = widest if scale <= 0.0 else min(widest, float(np.sqrt(np.mean(slopes**2)) / scale))
     around = np.log(beta) + error * np.linspace(-_REACH, _REACH, _NODES)
     inside = around[(around > limits[0]) & (around < limits[1])]
     return np.unique(np.concatenate([[1.0 / bounds[1]], np.exp(inside), [1.0 / bounds[0]]]))

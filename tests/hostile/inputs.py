@@ -78,7 +78,7 @@ SHAPES: list[Callable[[Any], Any]] = [
     lambda value: np.array(value)[:0],
     lambda value: np.array(value)[..., :1],
     lambda value: np.array(0.5),
-    lambda value: np.ma.masked_equal(np.array(value), value[0]),
+    lambda value: np.ma.masked_equal(np.array(value), 0.0),
     lambda value: np.array(value, dtype=object),
     lambda value: value[:1],
     lambda value: value * 40,
