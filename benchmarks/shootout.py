@@ -5,7 +5,9 @@ Models are read through llama.cpp in two families: by summed option texts, and b
 methods can mend. The reference of the methods without labels is Gemma-3-270m (pre-trained), read per token. Rows named
 "contextual" or "permuted" map a reading that corrects the plain one, and "probe" maps hidden states of option texts,
 read through Transformers. Sets of as many options are also judged as one, where each set is a group for
-group-temperature.
+group-temperature. Answers in free text have tables of their own: one confidence an answer, that of its tokens or what
+the model says when it is asked whether it is right, mapped with labels or by the reference's word (BaseCal, DACA).
+Their cells are means over the splits, and the least and greatest of them.
 
 In each of five seeded splits half of the questions fit and the other half is measured.
 A cell is the mean over splits; its 95 % interval resamples questions, the same ones for every method, and takes each
@@ -36,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _shootout_free import FREE, FREE_MODELS, FREE_SETS, free_table, kept_free, read_free
 from _shootout_judge import SPLITS, Key, Results, judge
 from _shootout_methods import methods
 from _shootout_probe import PROBE, kept_states, read_states
@@ -167,6 +170,21 @@ def told(
     return "\n".join([*lines, ""]), data
 
 
+def told_free(readings: Sequence[Reading], work: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Return the tables of free text as Markdown and as plain data; what is not read is named."""
+    lines: list[str] = []
+    data = []
+    for reading in readings:
+        read = kept_free(reading, work)
+        if read is None:
+            print(f"not read: {reading}", file=sys.stderr, flush=True)
+            continue
+        table_of, found = free_table(f"{reading.model}, {reading.name}", read)
+        lines += ["", *table_of]
+        data.append({"model": reading.model, "set": reading.name, **found})
+    return "\n".join([*lines, ""]) if lines else "", data
+
+
 def plain(result: Any) -> dict[str, Any]:
     """Return a result without its resamples."""
     return {name: value for name, value in asdict(result).items() if name != "ece_draws"}
@@ -191,6 +209,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", choices=tuple(AROUND), default=tuple(AROUND), help="of readings")
     parser.add_argument("--probe", nargs="*", choices=models, default=models[:1], help="models of the row 'probe'")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--free", nargs="*", choices=FREE_SETS, default=FREE_SETS, help="sets of free text")
+    parser.add_argument("--free-models", nargs="+", choices=models, default=FREE_MODELS)
     parser.add_argument("--questions", type=int, default=400)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
@@ -210,9 +230,12 @@ def main() -> None:
     readings = plan(chosen.models, chosen.families, REFERENCE, sets)
     probed = [one for one in chosen.probe if one in chosen.models and "text" in chosen.families]
     states = [Reading(model, PROBE, name, tuple(of)) for model in probed for name, of in sets.items()]
+    asked = {name: load_questions(name, limit=chosen.questions, seed=0) for name in chosen.free}
+    free = [Reading(model, FREE, name, tuple(of)) for model in chosen.free_models for name, of in asked.items()]
     if not chosen.no_reading:
         read_all(readings, chosen.work, chosen.threads)
         read_states(states, chosen.work)
+        read_free(free, chosen.work, chosen.threads)
     held = there(readings, chosen.work)
     references = {name: one for (*how, name), one in held.items() if how == [REFERENCE, REFERENCE_READOUT]}
     cells = {key: of for key, of in gathered(held, chosen.families).items() if key[2] in references}
@@ -224,6 +247,8 @@ def main() -> None:
     references |= others
     found = judged(with_states(cells, states, chosen.work) | whole, references, chosen.resamples)
     text, data = told(found, references, guessed, chosen.resamples)
+    of_free, data["free"] = told_free(free, chosen.work)
+    text += of_free
     print(text)
     if chosen.json:
         chosen.json.write_text(json.dumps(strict(data), indent=1, allow_nan=False), encoding="utf-8")

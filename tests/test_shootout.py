@@ -418,7 +418,7 @@ def test_the_command_judges_what_is_kept(tmp_path, monkeypatch, capsys):
     chosen = ("identity", "daca", "temperature", "group-temperature", "contextual", "permuted", "probe")
     monkeypatch.setattr(shootout, "methods", lambda: [row(name) for name in chosen])
     monkeypatch.setattr(shootout, "load_questions", lambda name, **options: sets[name])
-    words = f"--work {tmp_path} --sets sciq arc_easy --no-reading --resamples 50 --json {tmp_path}/a.json"
+    words = f"--work {tmp_path} --sets sciq arc_easy --free --no-reading --resamples 50 --json {tmp_path}/a.json"
     monkeypatch.setattr(sys, "argv", ["shootout.py", *words.split(), "--markdown", f"{tmp_path}/a.md"])
     shootout.main()
     shown = capsys.readouterr()
