@@ -73,6 +73,21 @@ def opened_adapter(target: Any, parts: Sequence[Any], options: Mapping[str, Any]
     return opened(adapter, target, parts, options, f"a loaded object of {adapter.name!r}")
 
 
+def check_alone(target: Any, as_they_are: tuple[type, ...], parts: Sequence[Any], options: Mapping[str, Any]) -> None:
+    """Return nothing unless something stands beside a target of the types that are taken as they are.
+
+    Raises:
+        InputError: it would be ignored.
+    """
+    if isinstance(target, as_they_are) and (parts or options):
+        given = ", ".join([*(type(part).__name__ for part in parts), *(f"{name}=..." for name in options)])
+        raise InputError(
+            f"wrap takes this {type(target).__name__} as it is, and nothing beside it. Got {given}: a readout is named "
+            "where questions are asked, lm.scores(questions, readout=...), or cw.CalibratedLM(adapter, readout=...), "
+            "and settings of the runtime where it is opened."
+        )
+
+
 def opened(
     opens: Callable[..., Adapter], target: Any, parts: Sequence[Any], options: Mapping[str, Any], what: str
 ) -> Adapter:

@@ -11,7 +11,7 @@ from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
 from calibwrap.capabilities import check_needs
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, exact_match
-from calibwrap.opening import opened_adapter
+from calibwrap.opening import check_alone, opened_adapter
 from calibwrap.provenance import Provenance
 from calibwrap.questions import FreeQuestion, Prompt, Question, Template, answers_of, check_questions
 from calibwrap.readouts import find_readout, warn_of_little_mass
@@ -372,8 +372,7 @@ def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
         options: passed to the runtime untouched.
 
     Raises:
-        InputError: a spec without a colon, an unknown runtime, an object that no adapter knows, or parts and options
-            that are missing or not those of its adapter.
+        InputError: an unknown spec or object; or parts and options that are missing, or that it does not take.
         MissingExtra: the runtime is not installed.
         ModelError: the model could not be opened.
 
@@ -381,6 +380,7 @@ def wrap(target: Any, *parts: Any, **options: Any) -> CalibratedLM:
     >>> wrap(ToyAdapter()).readout.label
     'continuation:sum:cloze'
     """
+    check_alone(target, (Adapter, CalibratedLM), parts, options)
     return target if isinstance(target, CalibratedLM) else CalibratedLM(opened_adapter(target, parts, options))
 
 

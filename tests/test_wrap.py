@@ -169,6 +169,15 @@ def test_wrap_takes_adapters_and_wrapped_models_as_they_are() -> None:
     assert cw.wrap(lm) is lm
 
 
+@pytest.mark.parametrize("target", [ToyAdapter(), cw.wrap(ToyAdapter())], ids=["adapter", "wrapped"])
+@pytest.mark.parametrize(("parts", "options"), [((), {"readout": "label"}), (("label",), {}), ((), {"batch_size": 4})])
+def test_what_stands_beside_a_model_that_is_taken_as_it_is_is_refused(
+    target: object, parts: tuple[str, ...], options: dict[str, object]
+) -> None:
+    with pytest.raises(InputError, match=rf"nothing beside it\. Got {next(iter(options), 'str')}.*readout="):
+        cw.wrap(target, *parts, **options)
+
+
 def test_built_in_runtimes_are_found_by_name() -> None:
     assert find_adapter("hf").name == "hf"
     assert find_adapter("llama-cpp").name == "llama-cpp"
