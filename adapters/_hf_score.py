@@ -56,10 +56,10 @@ Parts = dict[tuple[int, int], list[Rows]]
 def score(engine: Engine, jobs: Sequence[Job], top: int | None) -> list[list[TokenScores]]:
     """Return the scores of all continuations of all jobs, in the order of the jobs."""
     parts: Parts = {}
-    shared = [job for job in jobs if _can_share(engine, job)]
+    shared = [job for job in jobs if can_share(engine, job)]
     for group in groups(engine, shared):
         score_group(engine, group, top, parts)
-    rest = [job for job in jobs if not _can_share(engine, job)]
+    rest = [job for job in jobs if not can_share(engine, job)]
     score_in_full(engine, rest, top, parts)
     return [
         [with_cut(_joined(parts[job.index, option], tail), top) for option, tail in enumerate(job.tails)]
@@ -67,7 +67,7 @@ def score(engine: Engine, jobs: Sequence[Job], top: int | None) -> list[list[Tok
     ]
 
 
-def _can_share(engine: Engine, job: Job) -> bool:
+def can_share(engine: Engine, job: Job) -> bool:
     """Return whether one prefix pass pays and is exact: several options, a copyable cache, nothing forgotten."""
     fits = engine.window is None or job.longest <= engine.window
     return engine.can_repeat and fits and len(job.tails) > 1
@@ -118,7 +118,7 @@ def score_tails(
     The shared cache itself is never extended. Long continuations are read in pieces, so that the logits fit the budget.
     """
     rows = torch.tensor([tail.row for tail in tails], device=engine.device)
-    cache = _copied_rows(prefix, rows)
+    cache = copied_rows(prefix, rows)
     ids, own = pad_right([tail.ids[:-1] for tail in tails], engine.device)
     past = prefix_mask[rows]
     step = max(1, BUDGET // (engine.vocabulary * len(tails)))
@@ -145,7 +145,7 @@ def _distribute(kept: Rows, wanted: Sequence[tuple[int, int]], tails: Sequence[T
             begin = end
 
 
-def _copied_rows(cache: DynamicCache, rows: Any) -> DynamicCache:
+def copied_rows(cache: DynamicCache, rows: Any) -> DynamicCache:
     """Return a cache of the given rows of another one, which stays as it is."""
     copied = copy.copy(cache)
     copied.layers = [copy.copy(layer) for layer in cache.layers]

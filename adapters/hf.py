@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,7 +16,6 @@ from calibwrap.adapters._shared import (
     check_prompts,
     check_top,
     hash_texts,
-    with_cut,
 )
 from calibwrap.adapters._token_bytes import shows_bytes, token_bytes
 from calibwrap.adapters._tokenizer import Reader
@@ -26,7 +24,7 @@ from calibwrap.capabilities import Provides, check_needs
 from calibwrap.errors import CapabilityError, InputError, ModelError, need
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Prompt
-from calibwrap.scores import Floats, TokenScores, log_softmax
+from calibwrap.scores import Floats, TokenScores
 
 
 class Transformers(Adapter):
@@ -143,33 +141,22 @@ class Transformers(Adapter):
     ) -> list[TokenScores]:
         """Return one position a prompt: that prompt's own `ids`, else the `top` most probable, else the vocabulary.
 
-        All values are normalised over the full vocabulary.
+        All values are normalised over the full vocabulary. A beginning that several prompts share is read once.
 
         Raises:
             InputError: prompts that are not text, lists of `ids` that do not match the prompts, or unknown ids.
             PromptTooLong: a prompt does not fit; raised before any model call.
         """
-        from calibwrap.adapters import _hf_forward as hf
+        from calibwrap.adapters import _hf_next as hf
+        from calibwrap.adapters._hf_forward import inference
 
         engine = self._open()
         tokens = self._read_all(prompts, new=0)
         check_top(top, least=1)
         if ids is not None:
             check_ids(ids, len(prompts), engine.vocabulary)
-        found: dict[int, TokenScores] = {}
-        with hf.inference(engine.model):
-            for part in hf.batches([len(own) for own in tokens], engine.batch_size):
-                batch = hf.pad_right([tokens[index] for index in part], engine.device)
-                last = [(row, len(tokens[index]) - 1) for row, index in enumerate(part)]
-                logits, states = hf.forward_states(engine, *batch, last)
-                log_z = hf.to_numpy(hf.log_partition(logits))
-                for row, index in enumerate(part):
-                    own = None if ids is None else ids[index]
-                    scores = _one_position(hf.to_numpy(logits[row]), float(log_z[row]), own, top)
-                    found[index] = (
-                        scores if states is None else replace(scores, hidden=hf.to_numpy(states[row : row + 1]))
-                    )
-        return [found[index] for index in range(len(tokens))]
+        with inference(engine.model):
+            return hf.next_token(engine, tokens, ids, top)
 
     @property
     def n_layers(self) -> int:
@@ -332,18 +319,6 @@ def _check_parts(model: Any, tokenizer: Any, batch_size: int, logits_dtype: str)
         raise InputError(f"'batch_size' must be an integer of at least 1. Got {batch_size!r}.")
     if logits_dtype not in ("float32", "model"):
         raise InputError(f"'logits_dtype' must be 'float32' or 'model'. Got {logits_dtype!r}.")
-
-
-def _one_position(logits: Any, log_z: float, ids: Sequence[int] | None, top: int | None) -> TokenScores:
-    """Return one position from its logits (V,): given ids, the `top` most probable, or everything."""
-    if ids is not None:
-        at = np.asarray(ids, dtype=np.int64)
-    elif top is not None:
-        at = np.argsort(-logits, kind="stable")[:top]
-    else:
-        return TokenScores(log_softmax(logits[None]), log_z=np.array([log_z]))
-    scores = TokenScores((logits[at] - log_z)[None], ids=at[None], log_z=np.array([log_z]))
-    return scores if ids is not None else with_cut(scores, top)
 
 
 def _number_format(engine: Any) -> str:
