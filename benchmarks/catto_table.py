@@ -51,6 +51,7 @@ TESTS = {
 FIRST = {"in": "sft", "out": "sft", "unlisted": ""}
 """What preferences are learned after; empty is the model as it came."""
 READOUTS = ("summed", "per token")
+ARRAYS = ("confidence", "correct")
 HARD = {"target": "hard"}
 
 
@@ -275,7 +276,8 @@ def figures(folders: Sequence[Path], name: str, readout: str, temperature: bool,
         confidence.append(said)
         correct.append(right)
     said, right = np.array(confidence).T, np.array(correct).T
-    found: dict[str, Any] = {"seeds": len(folders), "questions": len(said), "temperatures": values}
+    seeds = [json.loads((folder / "run.json").read_text("utf-8"))["seed"] for folder in folders]
+    found: dict[str, Any] = {"seeds": seeds, "questions": len(said), "temperatures": values}
     for title, measure in {"accuracy": accuracy, "ece": seeds_ece}.items():
         low, high = metrics.bootstrap_ci(measure, said, right, n_resamples=resamples, seed=0)
         found[title] = {"value": measure(said, right), "low": low, "high": high}
@@ -296,13 +298,14 @@ def seeds_ece(said: np.ndarray, right: np.ndarray) -> float:
 
 
 def gain(base: dict[str, Any], other: dict[str, Any], resamples: int) -> dict[str, float]:
-    """Return how much lower the ECE is than the base's, with a paired bootstrap interval over questions."""
-    arrays = (base["confidence"], base["correct"], other["confidence"], other["correct"])
+    """Return how much lower the ECE is than the base's on the seeds of both, with a paired interval over questions."""
+    both = [seed for seed in base["seeds"] if seed in other["seeds"]]
+    arrays = [of[key][:, [of["seeds"].index(seed) for seed in both]] for of in (base, other) for key in ARRAYS]
 
     def difference(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> float:
         return seeds_ece(a, b) - seeds_ece(c, d)
 
-    if base["seeds"] != other["seeds"]:
+    if not both:
         return {"value": float("nan"), "low": float("nan"), "high": float("nan")}
     low, high = metrics.bootstrap_ci(difference, *arrays, n_resamples=resamples, seed=0)
     return {"value": difference(*arrays), "low": low, "high": high}
@@ -337,10 +340,9 @@ def show(title: str, rows: dict[str, Any], resamples: int) -> dict[str, Any]:
         cells = [f"{c['value']:>9.3f} {c['low']:>5.3f}–{c['high']:<5.3f}" for c in (raw["accuracy"], raw["ece"])]
         cells.append(f"{lower['value']:>+10.3f} {lower['low']:>+5.3f}–{lower['high']:<+5.3f}" if lower else " " * 24)
         cells.append(f"{warm['ece']['value']:>9.3f} {warm['ece']['low']:>5.3f}–{warm['ece']['high']:<5.3f}")
-        print(f"{variant:<22}{raw['seeds']:>6}{raw['questions']:>6}" + " ".join(cells))
+        print(f"{variant:<22}{len(raw['seeds']):>6}{raw['questions']:>6}" + " ".join(cells))
         plain[variant] = {
-            state: {key: value for key, value in found.items() if key not in ("confidence", "correct")}
-            for state, found in states.items()
+            state: {key: value for key, value in found.items() if key not in ARRAYS} for state, found in states.items()
         } | {"ece_lower_than_dpo": lower}
     return plain
 
