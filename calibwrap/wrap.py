@@ -393,8 +393,6 @@ def borrowed(target: "CalibratedLM | Adapter | str") -> AbstractContextManager[C
 def answer_of(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:
     """Return the answer that row number `row` of the scores gives; `kind` is that of the calibrator on them."""
     best = int(scores.choice[row])
-    probabilities: Mapping[str, float] = {
-        option: float(p) for option, p in zip(question.options, scores.probabilities[row], strict=False)
-    }
+    probabilities = dict(zip(question.options, scores.probabilities[row].tolist(), strict=False))
     bounds = (float(scores.lower[row, best]), float(scores.upper[row, best]))
     return Answer(question.options[best], float(scores.confidence[row]), bounds, probabilities, (), kind)
