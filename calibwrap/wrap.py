@@ -1,6 +1,6 @@
 """`wrap` and `CalibratedLM`: the only file that knows adapters, readouts, calibrators and decoders at once."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
