@@ -10,7 +10,7 @@ levels' probabilities are read, so that no number depends on a draw:
 - change: after minus before, on the same questions. Last comes the AUROC of the probability that the untrained model
   gives its answer: what it knows without words, and what stated confidences can be held against.
 
-The adapter is on the last layers alone, which spares the backward pass through the others, and the answers are held by
+The adapter is on the later layers alone, which spares the backward pass through the others, and the answers are held by
 an anchor (`answer_kl_weight`). Matrices are multiplied in bfloat16, before and after alike; `--float32` is slower.
 
 Each question's levels are journalled, and training goes on from its last checkpoint: stop it at any time, and run the
@@ -41,15 +41,14 @@ from calibwrap.training.rewards import reward_table
 from calibwrap.training.settings import RewardingDoubtSettings
 from calibwrap.training.weights import load_trainable
 
-MODEL = "smollm2-135m-instruct"
 SETS = ("arc_easy", "sciq")
 """Trained on the first one's train split; the second is never trained on."""
 TARGETS = r".*layers\.(18|19|2\d)\..*_proj"
-"""The last twelve of thirty layers."""
+"""The last twelve of SmolLM2's thirty layers."""
 AT_ONCE = 10
 DRAWS = 500
-HEADER = ("steps", "batch", "learning_rate", "entropy", "anchor", "algorithm", "reward", "float32")
-"""What a journal's figures are determined by, besides the model."""
+HEADER = ("model", "targets", "steps", "batch", "learning_rate", "entropy", "anchor", "algorithm", "reward", "float32")
+"""What a journal's figures are determined by."""
 Record = Mapping[str, Any]
 Ask = Callable[[Transformers, Sequence[Row]], list[Record]]
 Levels = tuple[np.ndarray, np.ndarray]
@@ -58,7 +57,7 @@ Levels = tuple[np.ndarray, np.ndarray]
 
 def settings_of(arguments: argparse.Namespace, seed: int) -> RewardingDoubtSettings:
     return RewardingDoubtSettings(
-        model=MODEL,
+        model=arguments.model,
         output=arguments.work / f"seed-{seed}",
         train={"source": SETS[0], "split": "train", "seed": seed},
         algorithm=arguments.algorithm,
@@ -71,7 +70,7 @@ def settings_of(arguments: argparse.Namespace, seed: int) -> RewardingDoubtSetti
         answer_kl_weight=arguments.anchor if arguments.algorithm == "exact" else 0.0,
         bf16=not arguments.float32,
         save_steps=10,
-        lora={"rank": 16, "alpha": 32, "targets": TARGETS},
+        lora={"rank": 16, "alpha": 32, "targets": arguments.targets},
     )
 
 
@@ -190,6 +189,8 @@ def show_ceilings(ceilings: Mapping[str, Mapping[str, list[float]]]) -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("rewarding-doubt"))
+    parser.add_argument("--model", default="smollm2-135m-instruct", help="a packaged model, or a folder")
+    parser.add_argument("--targets", default=TARGETS, help="the modules with an adapter, as a pattern of their names")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=8)
@@ -212,14 +213,15 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     header: dict[str, Any] = {name: getattr(arguments, name) for name in HEADER}
     with Journal.open(arguments.work / "levels.jsonl", header, resume=True) as journal:
-        before = levels_of(asked(MODEL, "before", stated, journal, arguments))
+        before = levels_of(asked(arguments.model, "before", stated, journal, arguments))
         after = []
         for seed in range(arguments.seeds):
             result = train(settings_of(arguments, seed), resume=True)
             if not result.finished:
                 raise SystemExit(f"stopped after step {result.step} of seed {seed}; the same command goes on")
             after.append(levels_of(asked(str(result.weights), f"seed-{seed}", stated, journal, arguments)))
-        own = {name: ceilings(found) for name, found in asked(MODEL, "known", known, journal, arguments).items()}
+        knows = asked(arguments.model, "known", known, journal, arguments)
+        own = {name: ceilings(found) for name, found in knows.items()}
     reward = arguments.reward
     results = {
         name: compared(resampled([before[name]], reward), resampled([found[name] for found in after], reward))

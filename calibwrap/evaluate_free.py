@@ -16,6 +16,7 @@ from calibwrap.decoders.answer_fits import fit_decoded, template_for
 from calibwrap.decoders.answering import check_decoder, check_template, decoder_label
 from calibwrap.decoders.free_text import FreeTextDecoder
 from calibwrap.decoders.reading import signed
+from calibwrap.decoders.referee import Referee, check_method, check_reference, is_without_labels
 from calibwrap.decoders.settings import check_type
 from calibwrap.errors import CapabilityError, InputError
 from calibwrap.evaluate import RAW, Evaluation, output_folder, own_series, question_keys, spent, write
@@ -107,6 +108,8 @@ def evaluate_free(
     template: Template | None = None,
     judge: str | Judge = "exact-match",
     fit: Sequence[str] = (),
+    reference: CalibratedLM | None = None,
+    reference_template: Template | None = None,
     fit_share: float = 0.5,
     seed: int = 0,
     strict: bool = False,
@@ -125,7 +128,9 @@ def evaluate_free(
         out: folder for answers.jsonl, predictions.jsonl, metrics.json and the calibrators; None writes nothing.
         template: writes the prompts; by default the one that `template_for` gives for the model and the decoder.
         judge: "exact-match" or "f1-above-half", which normalise as the decoder does, or a function of yours.
-        fit: "platt", "isotonic".
+        fit: "platt", "isotonic", ...; with a reference also "soft:platt", "daca", ..., which look at no references.
+        reference: the pre-trained model of fits without labels; see `fit_answers_without_labels`.
+        reference_template: writes the reference's prompts; by default what suits it.
         fit_share: share of the questions that fit, between 0 and 1.
         seed: of the split.
         strict: refuse a calibrator that was fitted on another model or decoder; else there is a warning.
@@ -133,8 +138,9 @@ def evaluate_free(
         progress: called with (done, in all) of the questions.
 
     Raises:
-        InputError: bad share, too few questions, an unknown judge or fit, or a verdict between right and wrong.
-        QuestionError: a fit, and a question without references.
+        InputError: bad share, too few questions, an unknown judge or fit, a reference missing or given in vain, or a
+            verdict between right and wrong.
+        QuestionError: a fit with labels, and a question without references.
         CapabilityError: the backend cannot give what the decoder needs, or the calibrator maps options or tokens.
         JournalError: see `collect_answers`.
     """
@@ -143,8 +149,10 @@ def evaluate_free(
     asked = template_for(template, lm.adapter.provides, type(chosen))
     free_prompts(questions, asked, lm.adapter.provides)  # a wrong question or template is told before anything else
     verdict, judged_by = find_judge(judge, chosen.normalise)
-    check_free_fits(fit)
-    if fit:
+    check_free_fits(fit, chosen, has_reference=reference is not None)
+    if reference is not None:
+        check_reference([method for method in fit if is_without_labels(method)], reference.adapter)
+    if any(not is_without_labels(method) for method in fit):
         references_of(questions)
     _check_calibrator(lm, chosen, asked, strict)
     held_out = held_out_rows(len(questions), fit, fit_share, seed)
@@ -155,7 +163,9 @@ def evaluate_free(
     rows = [int(row) for row in np.flatnonzero(~held_out)]
     right = [float(bool(correct[row])) for row in rows]
     fitting = [answers[row] for row in rows]
-    fitted = {method: fitted_answers(lm, chosen, asked, fitting, right, method) for method in fit}
+    asked_of = [questions[row] for row in rows]
+    referee = None if reference is None else Referee(reference.adapter, asked_of, fitting, chosen, reference_template)
+    fitted = {method: fitted_answers(lm, chosen, asked, fitting, right, method, referee) for method in fit}
     calibrators = {**own_series(lm.calibrator, fit), **fitted}
     described = {"name": decoder_label(chosen), "template": asked.label, "judge": judged_by, "seed": chosen.seed}
     readout = f"{type(chosen).__name__}(k={chosen.k}) on {asked.label}"  # the full name is that of the decoder
@@ -165,7 +175,7 @@ def evaluate_free(
         {RAW: outcome_scores(answers, readout), **_calibrated(answers, calibrators, readout)},
         calibrators,
         lm.adapter.fingerprint(),
-        usage=spent([lm.adapter]),
+        usage=spent([lm.adapter, *([] if reference is None else [reference.adapter])]),
         asked=tuple(questions),
         answers=answers,
         decoder={**described, "in_force": dict(drawn[0][1])},
@@ -191,20 +201,32 @@ def find_judge(judge: str | Judge, normalise: Normaliser = trivia_qa) -> tuple[J
     return (lambda text, references: _NORMALISED[judge](text, references, normalise)), judge
 
 
-def check_free_fits(methods: Sequence[str]) -> None:
-    """Return nothing when all of these fits map one confidence.
+def check_free_fits(methods: Sequence[str], decoder: FreeTextDecoder, *, has_reference: bool = False) -> None:
+    """Return nothing when all of these fits map one confidence, and have the reference that they need.
 
     Raises:
-        InputError: one is for options, or unknown.
+        InputError: one is for options, or unknown, or does not go with the decoder; a reference is missing, or is there
+            in vain.
 
-    >>> check_free_fits(["platt", "isotonic"])
+    >>> check_free_fits(["platt", "soft:isotonic"], FreeText(), has_reference=True)
     """
+    without = [method for method in methods if is_without_labels(method)]
     for method in methods:
-        if method not in CONFIDENCE_FITS:
+        if method in without:
+            check_method(method, decoder)
+        elif method not in CONFIDENCE_FITS:
             raise InputError(
-                f"Answers in free text are calibrated with {' or '.join(sorted(CONFIDENCE_FITS))}, fitted on "
-                f"references. Got the fit {method!r}, which is none of one confidence."
+                f"Answers in free text are calibrated with {' or '.join(sorted(CONFIDENCE_FITS))}, fitted on right "
+                f"answers, or with soft:platt and its like on a reference. Got the fit {method!r}, which is not for "
+                "one confidence."
             )
+    if without and not has_reference:
+        raise InputError(f"Method {without[0]!r} needs a reference, a pre-trained model whose word stands for labels.")
+    if has_reference and not without:
+        raise InputError(
+            "A reference stands in for right answers in free text: fit 'soft:platt', 'soft:isotonic' or 'daca' with "
+            f"it. Got {', '.join(methods) or 'no fit'}."
+        )
 
 
 def verdicts(answers: Sequence[Answer], questions: Sequence[FreeQuestion], judge: Judge) -> list[bool | None]:
@@ -231,9 +253,16 @@ def fitted_answers(
     answers: Sequence[Answer],
     correct: Sequence[float],
     method: str,
+    referee: Referee | None = None,
 ) -> Calibrator:
-    """Return the calibrator that `method` fits on answers that were drawn before, with a full report."""
-    return fit_decoded(answers, correct, method, decoder, template.label, lm.adapter.fingerprint())
+    """Return the calibrator that `method` fits on answers that were drawn before, with a full report.
+
+    `correct` says which answers are right; methods without labels look at the word of `referee` instead.
+    """
+    origin = lm.adapter.fingerprint()
+    if referee is not None and is_without_labels(method):
+        return referee.fit(method, template.label, origin)
+    return fit_decoded(answers, correct, method, decoder, template.label, origin)
 
 
 def outcome_questions(

@@ -168,7 +168,7 @@ class Candidate:
     method: str
     """Its name."""
     rows_needed: int
-    """Rows below which it is not tried."""
+    """Rows that each fit on all folds but one must have."""
     log_loss: float | None = None
     """Mean cross-validated log loss in nats; None where it was not tried, failed, or is infinite."""
     difference: tuple[float, float] | None = None

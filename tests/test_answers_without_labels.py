@@ -1,13 +1,16 @@
 """Free-text answers calibrated by a reference: the door, and that it improves calibration where the truth is known."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 import calibwrap as cw
 from calibwrap.answers_without_labels import fit_answers_without_labels
-from calibwrap.errors import FitError, InputError
+from calibwrap.capabilities import Provides
+from calibwrap.decoders.referee import Referee
+from calibwrap.errors import CapabilityError, FitError, InputError
 from calibwrap.freetext import drawn_logprobs
 from calibwrap.freetext.reevaluation import reevaluated
 from calibwrap.questions import SHORT
@@ -18,11 +21,12 @@ BASE, SHARP = cw.wrap(ToyAdapter(MODEL)), cw.wrap(ToyAdapter(MODEL.sharpened(3.0
 QUESTIONS = [cw.FreeQuestion(f"{n} {last}", id=str(n)) for n, last in enumerate(("A", "B", "C", "sun", "é") * 8)]
 ONE_TOKEN = cw.FreeText(max_tokens=1)
 JUDGE = cw.PTrue(labels=("A", "B"), max_tokens=1)
+SILENT = cw.PTrue(labels=("A", "B"), max_tokens=1, normalise=lambda text: "")
 
 
 def test_no_label_is_read_and_the_mean_is_the_references():
     fitted = fit_answers_without_labels(
-        SHARP, QUESTIONS, BASE, ONE_TOKEN, "isotonic", template=SHORT, reference_template=SHORT
+        SHARP, QUESTIONS, BASE, ONE_TOKEN, "soft:isotonic", template=SHORT, reference_template=SHORT
     )
     raw = SHARP.answer_batch(QUESTIONS, ONE_TOKEN, template=SHORT)
     soft = reevaluated(BASE.adapter, QUESTIONS, [answer.text for answer in raw], SHORT)
@@ -64,10 +68,9 @@ def test_what_does_not_go_is_named():
     with pytest.raises(InputError, match="needs a PTrue decoder"):
         fit_answers_without_labels(SHARP, QUESTIONS, BASE, ONE_TOKEN, "daca")
     with pytest.raises(InputError, match="Unknown method for one confidence"):
-        fit_answers_without_labels(SHARP, QUESTIONS, BASE, ONE_TOKEN, "platts", template=SHORT)
-    silent = cw.PTrue(labels=("A", "B"), max_tokens=1, normalise=lambda text: "")
+        fit_answers_without_labels(SHARP, QUESTIONS, BASE, ONE_TOKEN, "soft:platts", template=SHORT)
     with pytest.raises(FitError, match="None of the 40 answers"):
-        fit_answers_without_labels(SHARP, QUESTIONS, BASE, silent, "daca", template=SHORT)
+        fit_answers_without_labels(SHARP, QUESTIONS, BASE, SILENT, "daca", template=SHORT)
 
 
 class Counted(ToyAdapter):
@@ -82,8 +85,30 @@ class Counted(ToyAdapter):
 def test_a_reference_of_a_spec_is_closed_also_on_an_error_and_no_other(monkeypatch):
     monkeypatch.setattr(sys.modules["calibwrap.opening"], "find_adapter", lambda name: Counted)
     for reference, closed in ((Counted(MODEL), 0), ("toy:1", 1)):
-        fit_answers_without_labels(SHARP, QUESTIONS, reference, ONE_TOKEN, "isotonic", template=SHORT)
+        fit_answers_without_labels(SHARP, QUESTIONS, reference, ONE_TOKEN, "soft:isotonic", template=SHORT)
         assert Counted.closed == closed
-    with pytest.raises(InputError, match="Unknown method"):
-        fit_answers_without_labels(SHARP, QUESTIONS, "toy:1", ONE_TOKEN, "platts", template=SHORT)
+    with pytest.raises(FitError, match="says anything"):
+        fit_answers_without_labels(SHARP, QUESTIONS, "toy:1", SILENT, "daca", template=SHORT)
     assert Counted.closed == 2
+
+
+def test_what_can_be_refused_is_refused_before_a_model_is_loaded_or_asked(monkeypatch):
+    monkeypatch.setattr(cw.CalibratedLM, "answer_batch", lambda *given, **named: pytest.fail("the model was asked"))
+    for method, told in (("soft:platts", "Unknown method"), ("platt", "Without them 'soft:platt'")):
+        with pytest.raises(InputError, match=told):
+            fit_answers_without_labels(SHARP, QUESTIONS, "no-such-runtime:x", ONE_TOKEN, method, template=SHORT)
+    blind = ToyAdapter(MODEL, Provides(top=None))
+    with pytest.raises(CapabilityError, match="soft:platt"):
+        fit_answers_without_labels(SHARP, QUESTIONS, blind, ONE_TOKEN, template=SHORT)
+
+
+def test_a_reference_is_asked_once_for_all_fits():
+    asked = []
+    answers = SHARP.answer_batch(QUESTIONS, ONE_TOKEN, template=SHORT)
+    told = partial(Referee, BASE.adapter, QUESTIONS, answers, ONE_TOKEN, SHORT)
+    referee = told(progress=lambda done, total: asked.append((done, total)))
+    first, second = (referee.fit(f"soft:{name}", "short", SHARP.adapter.fingerprint()) for name in ("beta", "isotonic"))
+    spoken = sum(bool(one.text) for one in answers)
+    assert asked[-1] == (spoken, spoken)
+    assert len([done for done, _ in asked if done == spoken]) == 1
+    assert (first.report.method, second.report.method) == ("soft:beta", "soft:isotonic")

@@ -42,6 +42,18 @@ def test_the_decision_table_knows_every_method() -> None:
     assert {stem for stem in stems if not re.search(rf"`{stem}[`:]", page)} == set()
 
 
+def test_the_decision_table_says_whether_the_first_choice_stays() -> None:
+    from calibwrap.calibrators import FITS
+
+    page = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.count(" | ") == 6]
+    told = {" ".join(cells[1:5]): cells[5] for cells in rows if cells[5].startswith(("stays", "may change"))}
+    assert {stays.partition(",")[0] for stays in told.values()} == {"stays", "may change"}
+    for methods, stays in told.items():
+        named = {*re.findall(r"`([a-z:-]+)`", methods)} - {"auto"}  # which chooses among all of them
+        assert all(name in FITS and FITS[name].keeps_argmax for name in named) == stays.startswith("stays"), methods
+
+
 def test_documented_commands_exist() -> None:
     from calibwrap.cli.app import app
 

@@ -35,6 +35,8 @@ class FitSpec:
     """Whether it takes `n_bootstrap`, the resamples for an interval that only the report shows."""
     needs_groups: bool = False
     """Whether it takes `groups`, the name of each row's group, and cannot do without."""
+    keeps_argmax: bool = False
+    """Whether the first choice, and so the accuracy, stays under whatever it fits with default options."""
     part: str = ""
     """Name in `CONFIDENCE_MAPS` of the map inside, of a function that takes one as `method`."""
 
@@ -89,9 +91,9 @@ class FitSpec:
         return self.fit(scores, needed, **options)
 
 
-def _mapped(kind: str, home: str, **needs: bool) -> list[FitSpec]:
+def _mapped(kind: str, home: str, **flags: bool) -> list[FitSpec]:
     """Return the fits of one function, a map of one confidence inside each."""
-    return [FitSpec(f"{kind}:{name}", home, part=name, **needs) for name in CONFIDENCE_MAPS]
+    return [FitSpec(f"{kind}:{name}", home, part=name, **flags) for name in CONFIDENCE_MAPS]
 
 
 FITS: Mapping[str, FitSpec] = MappingProxyType(
@@ -100,18 +102,24 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
         for spec in (
             FitSpec("auto", "auto:fit_auto", needs_answers=True),
             FitSpec("batch", "batch:fit_batch"),
-            FitSpec("daca", "daca:fit_daca", needs_reference=True, resamples=True),
+            FitSpec("daca", "daca:fit_daca", needs_reference=True, resamples=True, keeps_argmax=True),
             FitSpec("dirichlet", "dirichlet:fit_dirichlet", needs_answers=True),
             FitSpec(
-                "group-temperature", "group_temperature:fit_group_temperature", needs_answers=True, needs_groups=True
+                "group-temperature",
+                "group_temperature:fit_group_temperature",
+                needs_answers=True,
+                needs_groups=True,
+                keeps_argmax=True,
             ),
-            FitSpec("matched-mean", "soft_labels:fit_matched_mean", needs_reference=True, resamples=True),
+            FitSpec(
+                "matched-mean", "soft_labels:fit_matched_mean", needs_reference=True, resamples=True, keeps_argmax=True
+            ),
             FitSpec("matrix", "matrix_scaling:fit_matrix_scaling", needs_answers=True),
-            FitSpec("naive-kl", "daca:fit_naive_kl", needs_reference=True, resamples=True),
-            FitSpec("temperature", "temperature:fit_temperature", needs_answers=True),
+            FitSpec("naive-kl", "daca:fit_naive_kl", needs_reference=True, resamples=True, keeps_argmax=True),
+            FitSpec("temperature", "temperature:fit_temperature", needs_answers=True, keeps_argmax=True),
             FitSpec("vector", "vector_scaling:fit_vector_scaling", needs_answers=True),
-            *_mapped("top-label", "top_label:fit_top_label", needs_answers=True),
-            *_mapped("soft", "without_labels:fit_without_labels", needs_reference=True),
+            *_mapped("top-label", "top_label:fit_top_label", needs_answers=True, keeps_argmax=True),
+            *_mapped("soft", "without_labels:fit_without_labels", needs_reference=True, keeps_argmax=True),
             *_mapped("class-wise", "class_wise:fit_class_wise", needs_answers=True),
         )
     }

@@ -4,6 +4,7 @@ Stone, "Cross-validatory choice and assessment of statistical predictions", 1974
 look at the jackknife", 1979, for the paired interval.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ _REFUSALS = (CapabilityError, FitError, InputError)
 
 @dataclass(frozen=True)
 class Entrant:
-    """A method that may be chosen, and how many rows it takes to try it.
+    """A method that may be chosen, and how many rows each of its fits on all folds but one must have.
 
     The least numbers are rules of thumb, not theorems: ten rows for each fitted number where a method fits a fixed
     count of them, five where it regularises them itself, and hundreds where the map has no fixed form.
@@ -110,10 +111,10 @@ def fit_auto(
 ) -> Calibrator:
     """Return the calibrator of the method that predicts held-out answers best, fitted on all rows.
 
-    Every method with enough rows is fitted on all folds but one and judged on that one. A method replaces plain
-    temperature only when the paired bootstrap interval of its log loss minus temperature's lies below 0 as a whole,
-    at a `level` that is shared among all rivals (Bonferroni), so that trying many does not make one win by luck. Of
-    those that do, the least log loss wins. `report.candidates` holds the table: what was tried, what was not and why.
+    Every method with enough rows for that is fitted on all folds but one and judged on that one. A method replaces
+    plain temperature only when the paired bootstrap interval of its log loss minus temperature's lies below 0 as a
+    whole, at a `level` that is shared among all rivals (Bonferroni), so that trying many does not make one win by luck.
+    Of those that do, the least log loss wins. `report.candidates` holds the table: what was tried, what not and why.
 
     Args:
         logprobs: (N, K) log-probabilities or logits, -inf where there is no option; or `OptionScores`.
@@ -195,7 +196,7 @@ def fit_auto_confidence(
 
     >>> calibrator = fit_auto_confidence([0.9] * 20 + [0.5] * 20, [1, 1, 1, 0] * 5 + [1, 0, 0, 0] * 5)
     >>> calibrator.kind, calibrator.report.candidates[3].note
-    ('platt', 'needs 500 rows, and 40 came')
+    ('platt', 'needs 500 rows, and each fit has 32')
     """
     from calibwrap.calibrators._fits import CONFIDENCE_FITS  # inside, because the registry lists this fit too
 
@@ -235,8 +236,8 @@ class Race:
         found = {IDENTITY: self._trial(IDENTITY)}
         for one in entrants:
             needed = one.rows_needed(self.n_options)
-            if len(self.rows) < needed:
-                found[one.name] = Trial(None, f"needs {needed} rows, and {len(self.rows)} came")
+            if self._rows_in_fit < needed:
+                found[one.name] = Trial(None, f"needs {needed} rows, and each fit has {self._rows_in_fit}")
             else:
                 found[one.name] = self._trial(one.name)
         baseline = entrants[0].name
@@ -247,6 +248,11 @@ class Race:
             Candidate(name, needs[name], _mean(trial), intervals.get(name), name == winner, trial.note)
             for name, trial in found.items()
         )
+
+    @property
+    def _rows_in_fit(self) -> int:
+        """Rows of the smallest fit: all but the largest fold."""
+        return len(self.rows) - math.ceil(len(self.rows) / self.n_folds)
 
     def _trial(self, name: str) -> Trial:
         """Return the loss of each row under the fit that did not see it."""

@@ -145,8 +145,9 @@ def fit_group_temperature(
 
     is how far groups differ in log T beyond what their few rows make them. Each group's temperature is then the one of
     greatest posterior under a normal prior of that variance around T: close to T + weight (own - T) in logarithms, with
-    weight = I_g / (I_g + c / variance). Where groups differ no more than chance makes them, all have T. The report's
-    notes give the spread and each group's rows.
+    weight = I_g / (I_g + c / variance). Where groups differ no more than chance makes them, and where T is one of the
+    bounds, so that the slopes have no expectation to compare with, all have T. The report's notes give the spread and
+    each group's rows.
 
     Raises:
         InputError: wrong shapes, NaN, no groups, or an answer that is no index of an existing option.
@@ -169,7 +170,7 @@ def fit_group_temperature(
     common, more = settle(solution, interval)
     parts = split(np.asarray(names)[used], gaps, targets)
     theta = -math.log(common)
-    spread, dispersion = between_groups(list(parts.values()), theta)
+    spread, dispersion = (0.0, 1.0) if solution.at_bound else between_groups(list(parts.values()), theta)
     limits = -math.log(interval[1]), -math.log(interval[0])
     modes = {name: posterior_mode(part, theta, spread, dispersion, limits) for name, part in parts.items()}
     found = {name: min(max(common * math.exp(theta - mode), interval[0]), interval[1]) for name, mode in modes.items()}
@@ -186,7 +187,7 @@ def fit_group_temperature(
             objective_after=loss / len(targets),
             at_bound=solution.at_bound,
             converged=solution.converged,
-            notes=(*notes, *more, *_notes(parts, spread)),
+            notes=(*notes, *more, *_notes(parts, spread, is_at_bound=bool(solution.at_bound))),
             readout=rows.readout,
             date=today(),
         ),
@@ -258,12 +259,13 @@ def _divided(logprobs: Floats, temperatures: Floats) -> Floats:
         return np.asarray((logprobs - np.max(logprobs, axis=-1, keepdims=True)) / temperatures)
 
 
-def _notes(parts: Mapping[str, Group], spread: float) -> tuple[str, ...]:
+def _notes(parts: Mapping[str, Group], spread: float, *, is_at_bound: bool) -> tuple[str, ...]:
     """Return how far groups differ, and how many rows each has."""
     rows = ", ".join(f"{name} {len(part.targets)}" for name, part in parts.items())
-    differ = (
-        f"The {len(parts)} groups' log T has a standard deviation of {math.sqrt(spread):.3f} beyond chance."
-        if spread > 0.0
-        else f"The {len(parts)} groups differ no more than chance makes them: all have the common temperature."
-    )
+    if is_at_bound:
+        differ = f"At a bound nothing tells how far the {len(parts)} groups differ: all have the common temperature."
+    elif spread > 0.0:
+        differ = f"The {len(parts)} groups' log T has a standard deviation of {math.sqrt(spread):.3f} beyond chance."
+    else:
+        differ = f"The {len(parts)} groups differ no more than chance makes them: all have the common temperature."
     return differ, f"Rows of each group: {rows}."

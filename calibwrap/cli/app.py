@@ -183,7 +183,8 @@ def fit(
         str | None,
         typer.Option(
             help="temperature (default), vector, matrix, or auto, which compares them (labels); daca, naive-kl "
-            "(--reference). Of free text: platt (default), isotonic, or auto-confidence."
+            "(--reference). Of free text: platt (default), isotonic, or auto-confidence; with --reference soft:platt "
+            "(default), soft:isotonic, or daca."
         ),
     ] = None,
     reference: Reference = None,
@@ -270,8 +271,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Run a model over a question set: figures with intervals, predictions, and a report to look at."""
-    if decoder is not None and (readout or reference or reference_readout):
-        raise typer.BadParameter("--decoder reads what it draws: it takes no --readout and no --reference.")
+    if decoder is not None and (readout or reference_readout):
+        raise typer.BadParameter("--decoder reads what it draws: it takes no --readout and no --reference-readout.")
     from calibwrap.cli import evaluate as command
     from calibwrap.cli.fit import Source
     from calibwrap.cli.free_text import Freely

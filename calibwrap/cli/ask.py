@@ -98,7 +98,7 @@ def run(
         _check_choosing(options, how)
     freely = None if options else _freely(how)
     if freely is not None:
-        freely.check("ask without -o", template)
+        freely.checked("ask without -o", template)
     with ExitStack() as opened:
         if options and not how.draws:
             lm = opened.enter_context(open_model(spec, settings, read_readout(readout, template), calibrator, strict))

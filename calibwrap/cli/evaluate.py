@@ -10,11 +10,20 @@ from typing import Any
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_figures, print_json, progress_bar, say, say_spent
 from calibwrap.cli.fit import Source
-from calibwrap.cli.free_text import Freely, are_free, check_adaptive, check_for_options, check_name
+from calibwrap.cli.free_text import (
+    Freely,
+    are_free,
+    check_adaptive,
+    check_for_options,
+    check_name,
+    check_unread,
+    free_template,
+)
 from calibwrap.cli.masking import shown_command
 from calibwrap.cli.parts import Job, named_template, open_model, open_reference, read_readout, resumable
 from calibwrap.cli.report import decoder_sentence, halves_sentence, section_of, unread_caution, write_page
 from calibwrap.decoders.named import find_decoder
+from calibwrap.decoders.referee import is_without_labels
 from calibwrap.errors import InputError
 from calibwrap.evaluate import Evaluation, evaluate
 from calibwrap.evaluate_free import check_free_fits, evaluate_free
@@ -52,6 +61,11 @@ def run(job: Job, source: Source, plan: Plan, drawn: Freely) -> None:
         _run_free(job, source, questions, plan, drawn)
         return
     check_for_options(drawn, source.data, plan.fit)
+    if drawn.decoder is not None and plan.reference is not None:
+        raise InputError(
+            "--reference goes with the options' probabilities, read without --decoder, or with questions in free text. "
+            f"Those of {source.data} have options."
+        )
     say(f"{len(questions)} questions from {source.data}; loading {job.spec}", job.as_json)
     with ExitStack() as opened, resumable():
         cache = job.out / CACHE
@@ -117,20 +131,19 @@ def _decode(
 
 def _run_free(job: Job, source: Source, questions: Sequence[FreeQuestion], plan: Plan, drawn: Freely) -> None:
     """Evaluate answers in free text; what can be refused is refused before the model is loaded."""
-    if plan.readout or plan.reference or plan.reference_readout:
-        raise InputError(
-            f"--readout and --reference are for options, and the questions of {source.data} are in free text: "
-            "--decoder says how they are answered."
-        )
-    check_free_fits(plan.fit)
-    drawn.check(source.data, plan.template)
-    if plan.fit:
+    check_unread(source.data, plan.readout, plan.reference_readout)
+    check_free_fits(plan.fit, drawn.checked(source.data, plan.template), has_reference=plan.reference is not None)
+    if any(not is_without_labels(method) for method in plan.fit):
         references_of(questions)
     saved = None if plan.calibrator is None else load_calibrator(plan.calibrator)
     say(f"{len(questions)} questions in free text from {source.data}; loading {job.spec}", job.as_json)
     with ExitStack() as opened, resumable():
         lm = opened.enter_context(open_model(job.spec, job.settings, cache=job.out / CACHE))
         decoder, template = drawn.asked(lm.adapter.provides, plan.template)
+        other = None
+        if plan.reference is not None:
+            say(f"loading {plan.reference}", job.as_json)
+            other = opened.enter_context(open_reference(plan.reference, job.spec, job.settings, job.out / CACHE))
         result = evaluate_free(
             lm if saved is None else replace(lm, calibrator=saved),
             questions,
@@ -139,6 +152,8 @@ def _run_free(job: Job, source: Source, questions: Sequence[FreeQuestion], plan:
             template=template,
             judge=drawn.judge_name,
             fit=plan.fit,
+            reference=other,
+            reference_template=free_template(plan.template),
             fit_share=plan.share,
             seed=source.seed,
             strict=plan.strict,

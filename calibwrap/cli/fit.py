@@ -1,6 +1,7 @@
 """`calibwrap fit`: questions in, one calibrator file out. Journalled beside the file, so that it can be resumed."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from calibwrap.base import Calibrator, Readout
 from calibwrap.calibrators import CONFIDENCE_FITS, fit_for, fit_named
 from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, print_rows, progress_bar, say, say_spent
-from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name
+from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name, check_unread, free_template
 from calibwrap.cli.parts import Job, open_model, open_reference, read_readout, resumable
 from calibwrap.data import load_questions
+from calibwrap.decoders.referee import SOFT, Referee, check_reference
 from calibwrap.errors import InputError
 from calibwrap.evaluate import collect, describe
 from calibwrap.evaluate_free import check_free_fits, find_judge, fitted_answers
@@ -55,11 +57,9 @@ def run(
         _check_method(method, reference, job.out)  # before questions are fetched
     questions = source.questions()
     if are_free(questions):
-        if readout or reference or reference_readout:
-            raise InputError(
-                f"--readout and --reference are for options, and the questions of {source.data} are in free text."
-            )
-        _run_free(job, source, questions, method or "platt", template, drawn)
+        check_unread(source.data, readout, reference_readout)
+        named = method or ("platt" if reference is None else f"{SOFT}platt")
+        _run_free(job, source, questions, named, reference, template, drawn)
         return
     if drawn.decoder is not None:
         check_name(drawn.decoder)
@@ -118,22 +118,36 @@ def _check_undrawn(method: str, drawn: Freely) -> None:
 
 
 def _run_free(
-    job: Job, source: Source, questions: Sequence[FreeQuestion], method: str, template: Path | None, drawn: Freely
+    job: Job,
+    source: Source,
+    questions: Sequence[FreeQuestion],
+    method: str,
+    reference: str | None,
+    template: Path | None,
+    drawn: Freely,
 ) -> None:
-    """Draw answers in free text, judge them, fit their confidence, save, and print the report."""
-    check_free_fits([method])
+    """Draw answers in free text, judge them or let a reference, fit their confidence, save, and print the report."""
     check_file_holds_free(job.out)
-    drawn.check(source.data, template)
-    references_of(questions)
+    check_free_fits([method], drawn.checked(source.data, template), has_reference=reference is not None)
+    if reference is None:
+        references_of(questions)
     say(f"{len(questions)} questions in free text from {source.data}; loading {job.spec}", job.as_json)
     cache, journal = _beside(job, "responses.sqlite"), _beside(job, "journal.jsonl")
-    with resumable(), open_model(job.spec, job.settings, cache=cache) as lm:
+    with resumable(), ExitStack() as opened:
+        lm = opened.enter_context(open_model(job.spec, job.settings, cache=cache))
         decoder, asked = drawn.asked(lm.adapter.provides, template)
         with progress_bar("model", job.as_json) as progress:
             found = collect_answers(lm, questions, decoder, asked, journal, resume=job.resume, progress=progress)
-        answers = [answer for answer, _ in found]
-        correct = graded(answers, questions, find_judge(drawn.judge_name, decoder.normalise)[0])
-        calibrator = fitted_answers(lm, decoder, asked, answers, correct.tolist(), method)
+        answers, referee, correct = [answer for answer, _ in found], None, list[float]()
+        if reference is None:
+            correct = graded(answers, questions, find_judge(drawn.judge_name, decoder.normalise)[0]).tolist()
+        else:
+            say(f"loading {reference}", job.as_json)
+            other = opened.enter_context(open_reference(reference, job.spec, job.settings, cache))
+            check_reference([method], other.adapter)
+            shown = opened.enter_context(progress_bar("reference", job.as_json))
+            referee = Referee(other.adapter, questions, answers, decoder, free_template(template), shown)
+        calibrator = fitted_answers(lm, decoder, asked, answers, correct, method, referee)
         save_calibrator(calibrator, job.out, lm.adapter.fingerprint())
         usage = lm.adapter.usage()
     _print(calibrator, job, usage)

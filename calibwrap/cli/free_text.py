@@ -96,16 +96,16 @@ class Freely:
         told = {"adaptive": True, "threshold": self.threshold} if self.adaptive else {}
         return {name: value for name, value in told.items() if value is not None}
 
-    def check(self, data: str, template: Path | None) -> None:
-        """Return nothing when all names are known, before a model is loaded.
+    def checked(self, data: str, template: Path | None) -> FreeTextDecoder:
+        """Return the decoder when all names are known, before a model is loaded, which may ask for another template.
 
         Raises:
             InputError: an unknown name, a decoder for options, or a template that shows options.
         """
         if self.decoder is not None and not is_free_name(self.decoder):
             raise _not_free(self.decoder, data)
-        self.made(free_template(template) or TEMPLATES["short"])
         find_judge(self.judge_name)
+        return self.made(free_template(template) or TEMPLATES["short"])
 
     def asked(self, provides: Provides, template: Path | None) -> tuple[FreeTextDecoder, Template]:
         """Return the decoder and the template for a model."""
@@ -187,6 +187,21 @@ def free_template(named: Path | None) -> Template | None:
 def are_free(questions: Sequence[Question | FreeQuestion]) -> bool:
     """Return whether these are questions in free text; a set holds one kind."""
     return bool(questions) and isinstance(questions[0], FreeQuestion)
+
+
+def check_unread(data: str, *readouts: str | None) -> None:
+    """Return nothing when no readout is named for questions in free text.
+
+    Raises:
+        InputError: one is.
+
+    >>> check_unread("trivia.jsonl", None)
+    """
+    if any(readouts):
+        raise InputError(
+            f"--readout and --reference-readout are for options, and the questions of {data} are in free text: "
+            "--decoder says how they are answered."
+        )
 
 
 def check_name(decoder: str) -> None:

@@ -5,7 +5,7 @@ questions: both models are asked whether the post-trained model's answer is righ
 question of two options. That both judge the same answer is our reading; the paper does not pin it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,6 +30,7 @@ def judgements(
     texts: Sequence[str],
     decoder: PTrue | None = None,
     template: Template | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> OptionScores:
     """Return the scores (N, 2) that a model gives to "right" and "wrong" when it is shown each text as the answer.
 
@@ -41,6 +42,7 @@ def judgements(
         texts: N answers, none empty.
         decoder: whose `ask` and `labels` are used; `PTrue()` by default.
         template: writes the prompts; by default `SHORT_CHAT` where the judge has a chat template, else `SHORT`.
+        progress: called with (texts done, in all).
 
     Raises:
         CapabilityError: the backend cannot show labels.
@@ -70,6 +72,8 @@ def judgements(
     for start in range(0, len(asked), size):
         for (one,) in verdicts(adapter, asked[start : start + size], asks.labels, Identity()):
             parts += [one.labels] if one.labels is not None else []
+        if progress is not None:
+            progress(min(start + size, len(asked)), len(asked))
     return join(parts)
 
 

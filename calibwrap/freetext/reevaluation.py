@@ -5,7 +5,7 @@ pre-trained model is close to calibrated on its own tokens, so the mean probabil
 post-trained model's answer says how far to trust the answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,9 +16,16 @@ from calibwrap.freetext.fitting import free_prompts, free_template
 from calibwrap.questions import FreeQuestion, Template
 from calibwrap.scores import Floats, TokenScores
 
+NEEDS = Needs(score=True)
+"""What the reference must give."""
+
 
 def reevaluated(
-    adapter: Adapter, questions: Sequence[FreeQuestion], texts: Sequence[str], template: Template | None = None
+    adapter: Adapter,
+    questions: Sequence[FreeQuestion],
+    texts: Sequence[str],
+    template: Template | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Floats:
     """Return (N,) the mean probability, in [0, 1], that a model gives to the tokens of each text as an answer.
 
@@ -31,6 +38,7 @@ def reevaluated(
         questions: N questions.
         texts: N answers that another model gave.
         template: writes the reference's prompts; by default `SHORT_CHAT` where it has a chat template, else `SHORT`.
+        progress: called with (texts done, in all).
 
     Raises:
         CapabilityError: the backend cannot score a given text.
@@ -43,7 +51,7 @@ def reevaluated(
     """
     if len(questions) != len(texts):
         raise InputError(f"Expected one text a question. Got {len(texts)} texts and {len(questions)} questions.")
-    check_needs("reevaluated", Needs(score=True), adapter.name, adapter.provides)
+    check_needs("reevaluated", NEEDS, adapter.name, adapter.provides)
     chosen = free_template(template, adapter.provides)
     prompts = free_prompts(questions, chosen, adapter.provides)
     found = np.zeros(len(texts))
@@ -53,6 +61,8 @@ def reevaluated(
         continuations = [[chosen.separator + texts[index].strip()] for index in part]
         for index, (scores,) in zip(part, adapter.score([prompts[i] for i in part], continuations), strict=True):
             found[index] = _mean_probability(scores)
+        if progress is not None:
+            progress(start + len(part), len(spoken))
     return found
 
 

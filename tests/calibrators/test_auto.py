@@ -82,7 +82,7 @@ def test_identity_is_there_to_compare_and_never_chosen():
 
 def test_too_few_rows_are_said():
     found = by_name(cw.fit_auto(*planted(60, [0, 0, 0, 0])))
-    assert found["vector"].note == "needs 80 rows, and 60 came"
+    assert found["vector"].note == "needs 80 rows, and each fit has 48"
     assert found["vector"].log_loss is None
     few = cw.fit_auto([[4.0, 0.0]] * 4, [0, 0, 0, 1])
     assert "Too few rows to compare" in few.report.notes[-1]
@@ -138,7 +138,7 @@ def test_class_wise_is_tried_when_it_is_named():
     fitted = cw.fit_auto(logprobs, answers, methods=["class-wise:platt"])
     assert fitted == cw.fit_class_wise(logprobs, answers, method="platt")
     few = by_name(cw.fit_auto(logprobs[:60], answers[:60], methods=["class-wise:platt"]))
-    assert few["class-wise:platt"].note == "needs 80 rows, and 60 came"
+    assert few["class-wise:platt"].note == "needs 80 rows, and each fit has 48"
 
 
 def test_truncated_rows_leave_temperature_and_what_has_honest_bounds():
@@ -151,7 +151,7 @@ def test_truncated_rows_leave_temperature_and_what_has_honest_bounds():
     raced = {name for name, one in found.items() if one.log_loss is not None}
     assert raced == {"identity", "temperature", "top-label:platt", "top-label:beta"}
     assert all("cut off by the backend" in found[name].note for name in ("vector", "matrix", "dirichlet"))
-    assert found["top-label:isotonic"].note == "needs 500 rows, and 300 came"
+    assert found["top-label:isotonic"].note == "needs 500 rows, and each fit has 240"
 
 
 def test_same_seed_same_table_and_the_seed_matters():

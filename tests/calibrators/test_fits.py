@@ -35,6 +35,7 @@ def test_every_fit_runs_by_name_and_says_what_it_needs(name):
     assert not (spec.needs_answers and spec.needs_reference)
     calibrator = spec(POST, answers=ANSWERS, reference=PRE, **WANTED.get(name, {}))
     assert calibrator.report.method == name or calibrator.report.candidates  # the choice names its winner
+    assert spec.keeps_argmax == calibrator.keeps_argmax or name == "auto"  # which may choose one that does not
     if not spec.needs_answers and not spec.needs_reference:
         return
     missing = {"reference": PRE} if spec.needs_answers else {"answers": ANSWERS}

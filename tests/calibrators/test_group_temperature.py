@@ -80,6 +80,16 @@ def test_groups_that_differ_by_chance_alone_share_one_temperature():
     assert "no more than chance" in fitted.report.notes[0]
 
 
+@pytest.mark.filterwarnings("ignore:The optimum lies outside:calibwrap.errors.CalibrationWarning")
+def test_at_a_bound_the_groups_slopes_say_nothing_of_their_spread():
+    random = np.random.default_rng(0)
+    logits, answers = random.normal(0.0, 3.0, (400, 4)), random.integers(0, 4, 400)  # answers that no score knows
+    names = random.choice(["a", "b", "c"], 400).tolist()
+    fitted = cw.fit_group_temperature(logits, answers, groups=names, bounds=(0.5, 2.0))
+    assert {*fitted.values} == {fitted.value} == {2.0}
+    assert "At a bound" in fitted.report.notes[1]
+
+
 def test_the_common_temperature_is_that_of_all_rows():
     logprobs, answers, groups, _ = made([30] * 5, 0.5)
     fitted = cw.fit_group_temperature(logprobs, answers, groups=groups)

@@ -170,7 +170,7 @@ def test_greedy_goes_by_its_name(run: Any) -> None:
         (("--decoder", "confidence"), 1, "needs the number of traces"),
         (("--decoder", "confidence@4", "--fit", "daca"), 1, "calibrated with labels"),
         (("--decoder", "confidence@4", "--readout", "label"), 2, "takes no --readout"),
-        (("--decoder", "confidence@4", "--reference", "toy:1"), 2, "no --reference"),
+        (("--decoder", "confidence@4", "--reference", "toy:1"), 1, "have options"),
         (("--decoder", "greedy", "--temperature", "0.8"), 1, "leave --temperature out"),
         (("--stop", "x"), 1, "belong to what --decoder draws"),
     ],

@@ -12,7 +12,7 @@ from calibwrap.testing import ToyModel, toy_questions
 
 @pytest.fixture(autouse=True)
 def files(toy_runtime: None, tmp_path: Path) -> None:
-    cw.save_questions(toy_questions(60, seed=2, model=ToyModel.random(seed=0)), tmp_path / "qs.jsonl")
+    cw.save_questions(toy_questions(80, seed=2, model=ToyModel.random(seed=0)), tmp_path / "qs.jsonl")
 
 
 def test_people_see_the_table_and_machines_its_numbers(run: Any) -> None:
@@ -21,7 +21,7 @@ def test_people_see_the_table_and_machines_its_numbers(run: Any) -> None:
     assert code == 0
     assert "log loss" in out
     assert "needs 60 rows" not in out
-    assert "needs 120 rows, and 60 came" in " ".join(out.replace("│", " ").split())  # matrix, three options
+    assert "needs 120 rows, and each fit has 64" in " ".join(out.replace("│", " ").split())  # matrix, three options
     code, out, _ = run(*words, "--resume", "--json")
     found = {one["method"]: one for one in json.loads(out)["candidates"]}
     assert code == 0
