@@ -72,6 +72,7 @@ class Plan:
     readout: str
     weight: float
     least_in_bin: int
+    bf16: bool
 
 
 def synthetic_questions(count: int, seed: int) -> list[Question]:
@@ -154,7 +155,7 @@ def trained(plan: Plan, arm: str, seed: int, folder: Path) -> tuple[Any, Any, li
     arguments = config_class(
         output_dir=str(folder), seed=seed, max_steps=plan.steps, per_device_train_batch_size=plan.batch,
         learning_rate=plan.learning_rate, lr_scheduler_type="cosine", warmup_steps=plan.steps // 10, use_cpu=True,
-        bf16=False, report_to=[], logging_steps=max(1, plan.steps // 20), save_steps=max(1, plan.steps // 4),
+        bf16=plan.bf16, report_to=[], logging_steps=max(1, plan.steps // 20), save_steps=max(1, plan.steps // 4),
         save_total_limit=1, disable_tqdm=True, dataloader_pin_memory=False, readout=plan.readout, **extra,
     )  # fmt: skip
     lora = None
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--readout", default="continuation", help="continuation, continuation:token or label")
     parser.add_argument("--weight", type=float, default=1.0, help="lambda of the regulariser")
     parser.add_argument("--least-in-bin", type=int, default=5)
+    parser.add_argument("--bf16", action="store_true", help="train with bfloat16 where that is enough")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
