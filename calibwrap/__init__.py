@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         fit_sets,
     )
     from calibwrap.guarded import GuardedLM, SetLM
+    from calibwrap.guarded_answers import GuardedAnswers, guard_answers
     from calibwrap.readouts import Contextual, Continuation, Decision, Label, Permuted
 
 __version__ = "0.1.0"
@@ -120,6 +121,7 @@ __all__ = [
     "Greedy",
     "GroupTemperature",
     "Guard",
+    "GuardedAnswers",
     "GuardedLM",
     "HistogramBinning",
     "Identity",
@@ -175,6 +177,7 @@ __all__ = [
     "fit_vector_scaling",
     "fit_venn_abers",
     "fit_without_labels",
+    "guard_answers",
     "load",
     "load_decision",
     "load_questions",
@@ -251,6 +254,7 @@ _HOMES: dict[str, list[str]] = {
         "fit_sets",
     ],
     "guarded": ["GuardedLM", "SetLM"],
+    "guarded_answers": ["GuardedAnswers", "guard_answers"],
     "metrics": [],
     "readouts": ["Contextual", "Continuation", "Decision", "Label", "Permuted"],
 }

@@ -236,6 +236,14 @@ class Answer:
     """How many candidates named no answer that could be read; they had no vote."""
 
 
+def answer_of(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:
+    """Return the answer that row number `row` of the scores gives; `kind` is that of the calibrator on them."""
+    best = int(scores.choice[row])
+    probabilities = dict(zip(question.options, scores.probabilities[row].tolist(), strict=False))
+    bounds = (float(scores.lower[row, best]), float(scores.upper[row, best]))
+    return Answer(question.options[best], float(scores.confidence[row]), bounds, probabilities, (), kind)
+
+
 Flow = Generator[Sampling, Sequence[Completion], Answer]
 Stream = Generator[Piece, None, Completion]
 

@@ -20,6 +20,7 @@ from calibwrap.guarantees import (
     load_guarantee,
     save_guarantee,
 )
+from calibwrap.provenance import Provenance
 from calibwrap.questions import Question, answers_of
 from calibwrap.readouts import find_readout
 from calibwrap.saving import mismatch
@@ -170,9 +171,19 @@ def _loaded(lm: "CalibratedLM", path: str | os.PathLike[str], kind: type[G], str
     if readout.label != saved.readout:
         with suppress(InputError):  # a readout of the user's own: it must be set by hand, and is compared below
             readout = find_readout(saved.readout)
-    told = mismatch(f"{kind.kind} guarantee", saved.provenance, saved.readout, lm.adapter.fingerprint(), readout.label)
+    check_origin(saved, lm.adapter.fingerprint(), readout.label, strict=strict)
+    return replace(lm, calibrator=saved.calibrator, readout=readout), saved.guarantee
+
+
+def check_origin(saved: SavedGuarantee, provenance: Provenance, readout: str, *, strict: bool) -> None:
+    """Return nothing; warn where a guarantee was fitted on another model, or on answers that were read otherwise.
+
+    Raises:
+        ProvenanceMismatch: `strict`, in place of the warning.
+    """
+    what = f"{saved.guarantee.kind} guarantee"
+    told = mismatch(what, saved.provenance, saved.readout, provenance, readout)
     if told and strict:
         raise ProvenanceMismatch(told)
     if told:
-        warnings.warn(told, ProvenanceWarning, stacklevel=3)
-    return replace(lm, calibrator=saved.calibrator, readout=readout), saved.guarantee
+        warnings.warn(told, ProvenanceWarning, stacklevel=4)

@@ -53,7 +53,7 @@ class ProbeReadout(Readout):
         if self.template.label != self.probe.template:
             raise InputError(
                 f"This probe was fitted with template {self.probe.template!r}. Got {self.template.label!r}: pass the "
-                "template that it was fitted with."
+                "template that it was fitted with, with_probe(lm, probe, template)."
             )
 
     @property

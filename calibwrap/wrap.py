@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from calibwrap import calibrators, decoders, freetext, saving
-from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout
+from calibwrap.base import Adapter, Answer, Calibrator, Decoder, Readout, answer_of
 from calibwrap.capabilities import check_needs
 from calibwrap.errors import InputError
 from calibwrap.freetext import Judge, exact_match
@@ -335,6 +335,10 @@ class CalibratedLM:
             ProvenanceMismatch: `strict`, and it was fitted elsewhere, as seen here or when it is used; else a warning.
         """
         decoders.check_calibrator_type("calibrator", calibrator)
+        if isinstance(calibrator, calibrators.Probe):
+            from calibwrap.probing import with_probe
+
+            return with_probe(self, calibrator, strict=strict)
         readout = self.readout
         if calibrator.report is not None and calibrator.report.readout:
             with suppress(InputError):  # a readout of the user's own: it must be set by hand, and is compared below
@@ -388,11 +392,3 @@ def borrowed(target: "CalibratedLM | Adapter | str") -> AbstractContextManager[C
     """Return a model for a `with` block, whose end closes it if it was opened here, from a spec, and only then."""
     model = wrap(target)
     return model if isinstance(target, str) else nullcontext(model)
-
-
-def answer_of(question: Question, scores: OptionScores, row: int, kind: str) -> Answer:
-    """Return the answer that row number `row` of the scores gives; `kind` is that of the calibrator on them."""
-    best = int(scores.choice[row])
-    probabilities = dict(zip(question.options, scores.probabilities[row].tolist(), strict=False))
-    bounds = (float(scores.lower[row, best]), float(scores.upper[row, best]))
-    return Answer(question.options[best], float(scores.confidence[row]), bounds, probabilities, (), kind)

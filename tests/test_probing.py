@@ -100,8 +100,18 @@ def test_wrong_use_is_named(probed):
         ProbeReadout(probed.calibrator, LETTER)
     with pytest.raises(InputError, match="one option at a time"):
         option_states(probed.adapter, questions(2), (1,), LETTER)
-    with pytest.raises(CapabilityError, match="with_probe"):
-        cw.wrap(probed.adapter).with_calibrator(cw.Probe([1.0], 1)).choose("Which?", ["a", "b"])
+    with pytest.raises(InputError, match="with_probe"):
+        cw.wrap(probed.adapter).with_calibrator(cw.Probe([1.0], 1))
+    with pytest.raises(CapabilityError, match="with_calibrator"):
+        cw.Probe([1.0], 1)([[0.0, -1.0]])
+
+
+def test_a_loaded_probe_is_read_as_it_was_fitted(probed, tmp_path):
+    probed.save(tmp_path / "probe.safetensors")
+    again = cw.wrap(probed.adapter).with_calibrator(cw.load(tmp_path / "probe.safetensors"), strict=True)
+    assert (again.readout, again.calibrator, again.strict) == (probed.readout, probed.calibrator, True)
+    asked = questions(5)
+    np.testing.assert_array_equal(again.scores(asked).logprobs, probed.scores(asked).logprobs)
 
 
 def test_another_model_has_states_of_another_width(probed):

@@ -95,8 +95,8 @@ class Probe(Calibrator):
             CapabilityError: always.
         """
         raise CapabilityError(
-            "A probe reads hidden states, and scores came: use it on a model, calibwrap.probing.with_probe(lm, probe), "
-            "or on states, probe.of_states(...)."
+            "A probe reads hidden states, and scores came: use it on a model, lm.with_calibrator(probe), or on states, "
+            "probe.of_states(...)."
         )
 
     def _on_options(self, scores: OptionScores) -> OptionScores:

@@ -152,7 +152,7 @@ def ask(
 ) -> None:
     """Ask one question; with options, the answer has a probability for each."""
     from calibwrap.cli import ask as command
-    from calibwrap.questions import Question
+    from calibwrap.questions import FreeQuestion, Question
 
     how = command.How(k, decoder, max_tokens, seed, stream, normaliser)
     if option and not how.draws and (stream or max_tokens is not None):
@@ -161,15 +161,17 @@ def ask(
         raise typer.BadParameter(f"--decoder {decoder} names its K already: leave --k out.")
     if (how.draws or not option) and readout is not None:
         raise typer.BadParameter("--readout is for options without --k and --decoder, which read labels in texts.")
-    if not option and template is not None and decoder is None:
+    if not option and template is not None and decoder is None and guard is None:
         raise typer.BadParameter("--template is for options, give them with -o, or for a --decoder of free text.")
     if normaliser is not None and (option or decoder is None):
         raise typer.BadParameter("--normaliser belongs to a --decoder of free text, without -o.")
     if guard is not None:
-        if not option or how.draws or calibrator is not None:
-            raise typer.BadParameter("--guard goes with -o, holds its calibrator, and takes no --k and no --decoder.")
-        asked = Question(question, option, context=context)
-        command.run_guarded(spec, asked, guard, readout, template, settings, as_json)
+        if calibrator is not None or stream or k is not None:
+            raise typer.BadParameter("--guard holds its calibrator, and takes no --k and no --stream.")
+        if option and decoder is not None:
+            raise typer.BadParameter("--guard with -o reads the options' probabilities: it takes no --decoder.")
+        asked = Question(question, option, context=context) if option else FreeQuestion(question, context=context)
+        command.run_guarded(spec, asked, guard, readout, template, settings, as_json, how)
         return
     command.run(spec, question, option or [], context, calibrator, strict, readout, template, settings, as_json, how)
 
@@ -221,11 +223,11 @@ def fit(
     job = Job(spec, out, settings, resume, as_json)
     source = command.Source(data, split, limit, seed)
     if risk is not None:
-        if method or reference or reference_readout or drawn != Freely(None, seed=seed):
-            raise typer.BadParameter("--risk fits a guard: it takes no --method, no --reference and no --decoder.")
+        if method or reference or reference_readout:
+            raise typer.BadParameter("--risk fits a guard: it takes no --method and no --reference.")
         from calibwrap.cli import guard
 
-        guard.run(job, source, calibrator, readout, template, risk, delta)
+        guard.run(job, source, calibrator, readout, template, drawn, guard.Promise(risk, delta))
         return
     if calibrator is not None:
         raise typer.BadParameter("--calibrator goes with --risk, which fits a guard on it.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibwrap import saving
-from calibwrap.base import Answer, Calibrator, Decoder
+from calibwrap.base import Answer, Calibrator, Decoder, answer_of
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json, printable
 from calibwrap.cli.free_text import FREE_DECODERS, TOKENS, Freely, is_free_name
@@ -16,7 +16,9 @@ from calibwrap.decoders import Greedy, SelfConsistency, TraceDecoder, fitted_on_
 from calibwrap.decoders.answering import check_template
 from calibwrap.decoders.named import GREEDY, find_decoder
 from calibwrap.errors import InputError
+from calibwrap.guarantees import Abstention
 from calibwrap.guarded import GuardedLM
+from calibwrap.guarded_answers import GuardedAnswers
 from calibwrap.questions import Chat, FreeQuestion, Prompt, Question, Template
 from calibwrap.scores import OptionScores
 from calibwrap.stored_traces import (
@@ -27,7 +29,7 @@ from calibwrap.stored_traces import (
     labels_of,
     warn_of_template,
 )
-from calibwrap.wrap import CalibratedLM, answer_of
+from calibwrap.wrap import CalibratedLM
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,16 +129,25 @@ def run(
 
 def run_guarded(
     spec: str,
-    question: Question,
+    question: Question | FreeQuestion,
     guard: Path,
     readout: str | None,
     template: Path | None,
     settings: list[str] | None,
     as_json: bool,
+    how: How = How(),
 ) -> None:
-    """Ask and print the answer, or that there is none and why; on the guard's own model and readout or not at all."""
-    with open_model(spec, settings, read_readout(readout, template)) as lm:
-        found = GuardedLM.load(lm, guard).choose(question.prompt, question.options, question.context)
+    """Ask and print the answer, or that there is none and why; as the guard was fitted or not at all."""
+    found: Answer | Abstention
+    if isinstance(question, Question):
+        with open_model(spec, settings, read_readout(readout, template)) as lm:
+            found = GuardedLM.load(lm, guard).choose(question.prompt, question.options, question.context)
+    else:
+        freely = _freely(how) or Freely(max_tokens=how.max_tokens, normaliser=how.normaliser, seed=how.seed)
+        freely.checked("ask without -o", template)
+        with open_model(spec, settings) as lm:
+            decoder, written = freely.asked(lm.adapter.provides, template)
+            found = GuardedAnswers.load(lm, guard, decoder, written).answer_batch([question])[0]
     if isinstance(found, Answer):
         _print(found, as_json)
     elif as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Calibrator, Readout
-from calibwrap.calibrators import CONFIDENCE_FITS, fit_for, fit_named
+from calibwrap.calibrators import CONFIDENCE_FITS, PROBE, fit_for, fit_named
 from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name, check_unread, free_template
@@ -53,7 +53,9 @@ def run(
     drawn: Freely,
 ) -> None:
     """Read the scores, fit, save, and print the report of the fit; of free text, draw and judge answers."""
-    if method is not None and method not in CONFIDENCE_FITS:
+    if method == PROBE and (reference or readout or reference_readout or template):
+        raise InputError("A probe reads hidden states: it takes no --readout, no --template and no --reference.")
+    if method is not None and method != PROBE and method not in CONFIDENCE_FITS:
         _check_method(method, reference, job.out)  # before questions are fetched
     questions = source.questions()
     if are_free(questions):
@@ -66,6 +68,9 @@ def run(
     check_for_options(drawn, source.data)
     method = method or "temperature"
     _check_undrawn(method, drawn)
+    if method == PROBE:
+        _run_probe(job, source, questions)
+        return
     _check_method(method, reference, job.out)
     if fit_named(method).needs_groups:
         groups_of(questions)  # names the first question without one
@@ -115,6 +120,21 @@ def _check_undrawn(method: str, drawn: Freely) -> None:
             "questions that have options. Use `evaluate --decoder confidence@8 --fit platt`, which saves the "
             "calibrator, or another --method, such as temperature."
         )
+
+
+def _run_probe(job: Job, source: Source, questions: Sequence[Question]) -> None:
+    """Read hidden states, fit a probe on them, save, and print the report; states are too large for a journal."""
+    if job.resume:
+        raise InputError(
+            "A probe's states are kept nowhere, so that there is nothing to go on from: leave out --resume."
+        )
+    answers_of(questions)  # before a model is loaded
+    say(f"{len(questions)} questions from {source.data}; loading {job.spec}", job.as_json)
+    with open_model(job.spec, job.settings) as lm:
+        with progress_bar("hidden states", job.as_json) as progress:
+            fitted = lm.fit(questions, PROBE, progress=progress)
+        save_calibrator(fitted.calibrator, job.out, lm.adapter.fingerprint())
+        _print(fitted.calibrator, job, lm.adapter.usage())
 
 
 def _run_free(

@@ -71,16 +71,16 @@ def test_questions_without_answers_are_refused_before_the_model(run: Any) -> Non
     assert code == 1
     assert "Answers are needed" in err
     cw.save_questions([cw.FreeQuestion("?", ["a"])], "asked.jsonl")
-    assert "free text" in run(*FIT)[2]
+    assert "--readout and --reference-readout are for options" in run(*FIT)[2]
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         ((*FIT, "--method", "temperature"), "it takes no --method"),
-        ((*FIT, "--decoder", "stated"), "no --decoder"),
         ((*FIT[:-2], "--calibrator", "cal.json"), "--calibrator goes with --risk"),
-        (("ask", "toy:0", "?", "--guard", "guard.json"), "--guard goes with -o"),
+        (("ask", "toy:0", "?", "--guard", "guard.json", "--stream"), "no --stream"),
+        (asked(QUESTIONS[0], "--guard", "g", "--decoder", "confidence@2"), "it takes no --decoder"),
         (asked(QUESTIONS[0], "--guard", "g", "--calibrator", "c"), "holds its calibrator"),
         (asked(QUESTIONS[0], "--guard", "g", "--k", "2"), "takes no --k"),
     ],
@@ -89,3 +89,33 @@ def test_what_does_not_go_together_is_wrong_usage(run: Any, words: tuple[str, ..
     code, _, err = run(*words)
     assert code == 2
     assert says in " ".join(err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(("decoder", "says"), [("stated", "answers in free text"), ("greedy", "leave out --decoder")])
+def test_a_guard_of_options_draws_nothing(run: Any, decoder: str, says: str) -> None:
+    code, _, err = run(*FIT, "--decoder", decoder)
+    assert code == 1
+    assert says in err
+
+
+@pytest.mark.filterwarnings("ignore::calibwrap.errors.CalibrationWarning")
+def test_free_text_has_guards_too(run: Any) -> None:
+    ends = ("A", "B", "C", "sun")
+    free = [cw.FreeQuestion(f"{n} comes after {ends[n % 4]}", ["A", "B"][: 1 + n % 2], id=f"q{n}") for n in range(160)]
+    cw.save_questions(free[:80], "free.jsonl")
+    cw.save_questions(free[80:], "more.jsonl")
+    drawn = ("--max-tokens", "1", "--template", "short")
+    assert run("fit", "toy:0", "--data", "free.jsonl", "--out", "cal.json", *drawn)[0] == 0
+    guard = ("fit", "toy:0", "--data", "more.jsonl", "--calibrator", "cal.json", "--risk", "0.6", "--out", "g.json")
+    code, out, err = run(*guard, *drawn, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["rows"], told["risk"]) == (80, 0.6)
+    ask = ("ask", "toy:0", free[0].prompt, "--guard", "g.json", "--json")
+    code, out, err = run(*ask, *drawn)
+    assert code == 0, err
+    assert {"text", "confidence"} <= json.loads(out).keys() or "abstained" in json.loads(out)
+    code, out, _ = run(*ask, "--max-tokens", "1")  # the toy's chat template in place of the fit's
+    assert (code, json.loads(out)["type"]) == (1, "ProvenanceMismatch")
+    code, out, _ = run(*guard[:-1], "h.json", "--max-tokens", "1", "--json")  # and on the calibrator
+    assert (code, json.loads(out)["type"]) == (1, "ProvenanceMismatch")
