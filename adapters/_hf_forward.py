@@ -213,11 +213,7 @@ def forward_states(
     `mask` covers the cached tokens too. Positions are counted from it, so that padding, on the right or between prefix
     and continuation, moves no token.
     """
-    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None}
-    if engine.takes_positions:
-        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    if cache is not None:
-        inputs["past_key_values"] = cache
+    inputs = _inputs(engine, ids, mask, cache)
     index = torch.tensor(wanted, dtype=torch.long, device=engine.device).reshape(-1, 2)
     rows, columns = index[:, 0], index[:, 1]
     with head_rows(engine, rows, columns) as head:
@@ -226,16 +222,28 @@ def forward_states(
     return (logits[rows, columns] if head.hidden is None else logits[0]), states
 
 
-def layer_states(engine: Engine, ids: Any, mask: Any, wanted: Sequence[tuple[int, int]], layers: Sequence[int]) -> Any:
+def layer_states(
+    engine: Engine, layers: Sequence[int], ids: Any, mask: Any, wanted: Sequence[tuple[int, int]], cache: Any = None
+) -> Any:
     """Return what each of L `layers` said at R wanted (row, column) positions of `ids`, (R, L, D); 0 is the embedding.
 
     The last one is what the output head reads, after the final normalisation where the model has one.
     """
-    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False, "output_hidden_states": True}
+    inputs = {**_inputs(engine, ids, mask, cache), "output_hidden_states": True}
     index = torch.tensor(wanted, dtype=torch.long, device=engine.device).reshape(-1, 2)
     with head_rows(engine, index[:, 0], index[:, 1]):
         found = engine.model(**inputs).hidden_states
     return torch.stack([found[layer][index[:, 0], index[:, 1]] for layer in layers], dim=1)
+
+
+def _inputs(engine: Engine, ids: Any, mask: Any, cache: Any) -> dict[str, Any]:
+    """Return the arguments of one forward pass; positions are counted from the mask."""
+    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None}
+    if engine.takes_positions:
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    if cache is not None:
+        inputs["past_key_values"] = cache
+    return inputs
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The token after each of many prompts; a beginning that several prompts share is read once.
+"""What comes after each of many prompts, or their states; a beginning that several prompts share is read once.
 
 Prompts are sorted by their tokens, so that those which begin alike stand side by side: the orders of one question's
 options, or questions behind the same examples. The best cuts into families are found from the front, and a family's
@@ -6,8 +6,9 @@ prompts are read as continuations of what all of them share. Where an architectu
 where little is shared, prompts are read in full. Both give the same numbers; only the time differs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,19 +21,22 @@ from calibwrap.adapters._hf_forward import (
     Engine,
     batches,
     forward_states,
+    layer_states,
     log_partition,
     pad_right,
     to_numpy,
 )
 from calibwrap.adapters._hf_score import Job, Tail, can_share, copied_rows, groups
 from calibwrap.adapters._shared import with_cut
-from calibwrap.scores import TokenScores, log_softmax
+from calibwrap.scores import Floats, TokenScores, log_softmax
 
 LARGEST_FAMILY = 64
 """Prompts that share one beginning at the most; only speed depends on it."""
 
-Read = tuple[list[int], Any, Any]
-"""Places of R prompts, the logits (R, V) after them, and what the output head read, (R, D) or None."""
+Forward = Callable[..., Any]
+"""Takes ids, mask, R wanted positions and a cache or None, as `forward_states` does after its engine."""
+Read = tuple[list[int], Any]
+"""Places of R prompts, and what a forward says of their last tokens."""
 
 
 def next_token(
@@ -40,13 +44,21 @@ def next_token(
 ) -> list[TokenScores]:
     """Return one position after each prompt's `tokens`: its own `ids`, else the `top` most probable, else all."""
     found: dict[int, TokenScores] = {}
-    for places, logits, states in _read(engine, tokens):
+    for places, (logits, states) in _read(engine, tokens, partial(forward_states, engine)):
         log_z = to_numpy(log_partition(logits))
         for row, place in enumerate(places):
             own = None if ids is None else ids[place]
             scores = _one_position(to_numpy(logits[row]), float(log_z[row]), own, top)
             found[place] = scores if states is None else replace(scores, hidden=to_numpy(states[row : row + 1]))
     return [found[place] for place in range(len(tokens))]
+
+
+def last_states(engine: Engine, tokens: Sequence[Sequence[int]], layers: Sequence[int]) -> Floats:
+    """Return the states (N, L, D) at the last token of each prompt, after each of L layers."""
+    found: dict[int, Floats] = {}
+    for places, states in _read(engine, tokens, partial(layer_states, engine, layers)):
+        found |= dict(zip(places, to_numpy(states), strict=True))
+    return np.stack([found[place] for place in range(len(tokens))])
 
 
 def families(tokens: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
@@ -88,8 +100,8 @@ def _alike(one: Sequence[int], other: Sequence[int]) -> int:
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _read(engine: Engine, tokens: Sequence[Sequence[int]]) -> Iterator[Read]:
-    """Yield what the model says after all prompts, in batches."""
+def _read(engine: Engine, tokens: Sequence[Sequence[int]], forward: Forward) -> Iterator[Read]:
+    """Yield what the model says at the last tokens of all prompts, in batches."""
     members: dict[int, list[int]] = {}
     jobs, alone = [], []
     for number, (shared, places) in enumerate(families(tokens)):
@@ -100,20 +112,20 @@ def _read(engine: Engine, tokens: Sequence[Sequence[int]]) -> Iterator[Read]:
         else:
             alone += places
     for part in batches([len(tokens[place]) for place in alone], engine.batch_size):
-        yield _in_full(engine, tokens, [alone[row] for row in part])
+        yield _in_full(engine, tokens, [alone[row] for row in part], forward)
     for group in groups(engine, jobs):
-        yield from _behind(engine, group, members)
+        yield from _behind(engine, group, members, forward)
 
 
-def _in_full(engine: Engine, tokens: Sequence[Sequence[int]], places: list[int]) -> Read:
-    """Return what the model says after prompts that are read whole."""
+def _in_full(engine: Engine, tokens: Sequence[Sequence[int]], places: list[int], forward: Forward) -> Read:
+    """Return what the model says of prompts that are read whole."""
     last = [(row, len(tokens[place]) - 1) for row, place in enumerate(places)]
     ids, mask = pad_right([tokens[place] for place in places], engine.device)
-    return (places, *forward_states(engine, ids, mask, last))
+    return places, forward(ids, mask, last)
 
 
-def _behind(engine: Engine, group: Sequence[Job], members: dict[int, list[int]]) -> Iterator[Read]:
-    """Yield what the model says after the members of a group of families, whose beginnings are read together."""
+def _behind(engine: Engine, group: Sequence[Job], members: dict[int, list[int]], forward: Forward) -> Iterator[Read]:
+    """Yield what the model says of the members of a group of families, whose beginnings are read together."""
     cache = DynamicCache(config=engine.model.config)
     ids, mask = pad_right([job.prefix for job in group], engine.device)
     forward_states(engine, ids, mask, [], cache)
@@ -125,7 +137,7 @@ def _behind(engine: Engine, group: Sequence[Job], members: dict[int, list[int]])
         seen = torch.cat([mask[rows], added], dim=1)
         last = [(row, len(tail.ids) - 1) for row, tail in enumerate(read)]
         places = [members[tail.prompt][tail.option] for tail in read]
-        yield (places, *forward_states(engine, ids, seen, last, copied_rows(cache, rows)))
+        yield places, forward(ids, seen, last, copied_rows(cache, rows))
 
 
 def _one_position(logits: Any, log_z: float, ids: Sequence[int] | None, top: int | None) -> TokenScores:

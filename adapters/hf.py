@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
-
 from calibwrap.adapters import _hf_load
 from calibwrap.adapters._model_files import looks_like_path, revision_of
 from calibwrap.adapters._shared import (
@@ -166,23 +164,20 @@ class Transformers(Adapter):
     def states(self, prompts: Sequence[Prompt], layers: Sequence[int]) -> Floats:
         """Return the hidden states (N, L, D) at the last token of each of N prompts, after each of L layers.
 
+        A beginning that several prompts share is read once.
+
         Raises:
             InputError: no such layer, or prompts that are not text.
             PromptTooLong: a prompt does not fit; raised before any model call.
         """
-        from calibwrap.adapters import _hf_forward as hf
+        from calibwrap.adapters import _hf_next as hf
+        from calibwrap.adapters._hf_forward import inference
 
         engine, tokens, depth = self._open(), self._read_all(prompts, new=0), self.n_layers
         if not layers or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= depth for n in layers):
             raise InputError(f"'layers' must be numbers from 0 to {depth}, at least one. Got {list(layers)!r}.")
-        found: dict[int, Floats] = {}
-        with hf.inference(engine.model):
-            for part in hf.batches([len(own) for own in tokens], engine.batch_size):
-                batch = hf.pad_right([tokens[index] for index in part], engine.device)
-                last = [(row, len(tokens[index]) - 1) for row, index in enumerate(part)]
-                table = hf.to_numpy(hf.layer_states(engine, *batch, last, layers))
-                found |= {index: table[row] for row, index in enumerate(part)}
-        return np.stack([found[index] for index in range(len(tokens))])
+        with inference(engine.model):
+            return hf.last_states(engine, tokens, layers)
 
     def score(
         self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]], top: int | None = 0

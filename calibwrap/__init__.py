@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     )
     from calibwrap.guarded import GuardedLM, SetLM
     from calibwrap.guarded_answers import GuardedAnswers, guard_answers
+    from calibwrap.lifecycle import study
     from calibwrap.readouts import Contextual, Continuation, Decision, Label, Permuted
 
 __version__ = "0.1.0"
@@ -185,6 +186,7 @@ __all__ = [
     "save",
     "save_decision",
     "save_questions",
+    "study",
     "wrap",
 ]
 
@@ -255,6 +257,7 @@ _HOMES: dict[str, list[str]] = {
     ],
     "guarded": ["GuardedLM", "SetLM"],
     "guarded_answers": ["GuardedAnswers", "guard_answers"],
+    "lifecycle": ["study"],
     "metrics": [],
     "readouts": ["Contextual", "Continuation", "Decision", "Label", "Permuted"],
 }

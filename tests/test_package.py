@@ -21,7 +21,7 @@ RANK = {
     "data": 3, "files": 0, "journal": 3, "decision_file": 3, "freetext": 3, "score_records": 3, "answer_scores": 4,
     "summary": 4, "halves": 4, "parity": 4, "answer_stream": 4, "estimators": 4, "wrap": 4, "probing": 4, "evaluate": 5,
     "stored_traces": 5, "inline_arrays": 0, "on_demand": 0,
-    "guarded_answers": 5,
+    "guarded_answers": 5, "lifecycle": 6, "yaml_files": 1,
     "guarantees": 3, "guarded": 4, "opening": 3, "evaluate_traces": 5, "evaluate_free": 5, "evaluate_free_answers": 5,
     "answers_without_labels": 5,
     "report": 6, "training": 6, "cli": 7,

@@ -314,6 +314,20 @@ def train(
 
 
 @app.command()
+def study(
+    config: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Models and probes.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the journal and the tables.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read; open no model.")] = False,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how calibration moves over several models: stages, sizes, checkpoints, number formats."""
+    from calibwrap.cli import study as command
+
+    command.run(config, out, dry_run, resume, as_json)
+
+
+@app.command()
 def report(
     folders: Annotated[
         list[Path],

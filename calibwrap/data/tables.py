@@ -37,7 +37,7 @@ def read_table(path: Path, split: str = "") -> list[Asked]:
         QuestionError: names up to five broken rows, or a column that is missing or there twice.
         MissingExtra: pyarrow is not installed.
     """
-    rows = [row for file in _files(path, split) for row in _rows(file)]
+    rows = table_records(path, split)
     if not rows:
         raise QuestionError(f"{path} holds no row.")
     columns = _columns(path, list(rows[0]))
@@ -65,6 +65,16 @@ def read_table(path: Path, split: str = "") -> list[Asked]:
             stacklevel=3,
         )
     return questions
+
+
+def table_records(path: Path, split: str = "") -> list[dict[str, Any]]:
+    """Return the rows of an Arrow or Parquet file, or of a folder written by `datasets`' save_to_disk, as they are.
+
+    Raises:
+        InputError: not such a file or folder, an unknown split, or several splits and none chosen.
+        MissingExtra: pyarrow is not installed.
+    """
+    return [row for file in _files(path, split) for row in _rows(file)]
 
 
 def table_rows(data: bytes) -> list[dict[str, Any]]:

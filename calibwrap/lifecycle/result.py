@@ -1,0 +1,133 @@
+"""What a study found: a tidy table, differences to a base, and the sums behind both."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibwrap.errors import need
+from calibwrap.files import replacing
+from calibwrap.lifecycle.settings import Stage, StudySettings
+from calibwrap.lifecycle.tally import Tally
+from calibwrap.metrics import CalibrationState
+from calibwrap.provenance import Provenance
+
+TEXT_PROBES = ("generation", "factuality")
+"""Probes whose events are tokens: with another tokenizer they are other events."""
+FIGURES = ("accuracy", "confidence", "ece", "gap", "brier", "nll")
+"""Figures that have an interval."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one probe saw of one model."""
+
+    stage: Stage
+    probe: str
+    tally: Tally
+    groups: Mapping[str, CalibrationState] = field(default_factory=dict)
+    """Sums of each group of questions, such as a subject."""
+    provenance: Provenance = field(default_factory=Provenance)
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that was found, models in the order of the study."""
+
+    settings: StudySettings
+    findings: tuple[Finding, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Why a model is missing, by its name."""
+
+    @property
+    def base(self) -> str:
+        """Name of the model that the others are compared with."""
+        named = [one.stage.name for one in self.findings]
+        return self.settings.base or (named[0] if named else "")
+
+    def of(self, probe: str) -> tuple[Finding, ...]:
+        """Return what one probe saw, models in order."""
+        return tuple(one for one in self.findings if one.probe == probe)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table, a row for each probe of each model.
+
+        Columns: `stage`, `model`, `probe`, the axes, `n`, and each figure with its ends `_low` and `_high`: `accuracy`,
+        `confidence`, `ece`, `gap` (confidence minus accuracy), `brier`, `nll` in nats; `auroc`; then each figure's
+        difference to the base, `ece_change` and so on, with its ends; and `comparable`, False where the tokenizer is
+        not the base's, so that the events are other ones and there is no difference to tell. None: not known.
+        """
+        axes = list(dict.fromkeys(name for one in self.findings for name in one.stage.axes))
+        bases = {one.probe: one for one in self.findings if one.stage.name == self.base}
+        return [_row(one, bases.get(one.probe), axes, self.settings.seed) for one in self.findings]
+
+    def write(self, folder: Path) -> None:
+        """Write table.csv, table.parquet and study.json."""
+        rows = self.rows()
+        if rows:
+            with replacing(folder / "table.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            arrow = need("pyarrow", feature="writing Parquet", extra="study")
+            parquet = need("pyarrow.parquet", feature="writing Parquet", extra="study")
+            with replacing(folder / "table.parquet") as path:
+                parquet.write_table(arrow.Table.from_pylist(rows), path)
+        with replacing(folder / "study.json") as path:
+            path.write_text(json.dumps(self.told(rows), indent=1, ensure_ascii=False), encoding="utf-8")
+
+    def told(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what study.json holds: the rows, the reliability data of each, failures and settings."""
+        curves = [
+            {
+                "model": one.stage.name,
+                "probe": one.probe,
+                "provenance": asdict(one.provenance),
+                "edges": one.tally.curve.edges.tolist(),
+                "count": one.tally.count.sum(axis=0).tolist(),
+                "confidence_sum": one.tally.confidence.sum(axis=0).tolist(),
+                "correct_sum": one.tally.correct.sum(axis=0).tolist(),
+                "groups": {
+                    name: {"n": own.n, "accuracy": own.accuracy, "ece": own.ece()} for name, own in one.groups.items()
+                },
+            }
+            for one in self.findings
+        ]
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "base": self.base,
+            "rows": [{name: _finite(value) for name, value in row.items()} for row in rows],
+            "reliability": curves,
+            "failures": dict(self.failures),
+        }
+
+
+def _row(one: Finding, base: Finding | None, axes: Sequence[str], seed: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"stage": one.stage.stage, "model": one.stage.name, "probe": one.probe}
+    row |= {name: one.stage.axes.get(name) for name in axes}
+    row["n"] = one.tally.n
+    values, ends = one.tally.figures(), one.tally.intervals(seed)
+    for name in FIGURES:
+        row[name], (row[f"{name}_low"], row[f"{name}_high"]) = values[name], ends[name]
+    row["auroc"] = one.tally.auroc()
+    comparable = base is not None and _same_events(one, base)
+    changes = one.tally.difference(base.tally, seed) if base is not None and comparable else {}
+    for name in FIGURES:
+        for ending, value in zip(("", "_low", "_high"), changes.get(name, (None,) * 3), strict=True):
+            row[f"{name}_change{ending}"] = value
+    return row | {"comparable": comparable}
+
+
+def _same_events(one: Finding, base: Finding) -> bool:
+    """Return whether two models saw the same events."""
+    same_tokens = one.provenance.tokenizer == base.provenance.tokenizer
+    is_paired = bool((one.tally.count.sum(axis=1) == base.tally.count.sum(axis=1)).all())
+    return is_paired and (same_tokens or one.probe not in TEXT_PROBES)
+
+
+def _finite(value: Any) -> Any:
+    """Return None for a number that JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,280 @@
+"""A study carried out: model after model, probe after probe, journalled, whatever happens to one of them."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from calibwrap.data import load_questions, packaged_model, packaged_models
+from calibwrap.errors import JournalError, ModelError
+from calibwrap.inline_arrays import from_inline, inline
+from calibwrap.journal import Journal
+from calibwrap.lifecycle.corpora import Document, load_documents
+from calibwrap.lifecycle.probes import Seen, factuality, generation, understanding, with_shots
+from calibwrap.lifecycle.result import Finding, Study
+from calibwrap.lifecycle.settings import (
+    FactualityProbe,
+    GenerationProbe,
+    Stage,
+    StudySettings,
+    TextProbe,
+    UnderstandingProbe,
+    checked_study,
+    read_study,
+    stages_of,
+)
+from calibwrap.lifecycle.tally import Tally
+from calibwrap.metrics import CalibrationState
+from calibwrap.provenance import Provenance
+from calibwrap.questions import Question
+from calibwrap.readouts import Continuation, Label, find_readout
+from calibwrap.wrap import CalibratedLM, Progress, wrap
+
+PIECE = 50
+"""Texts or questions that are read before what was seen is kept."""
+JOURNAL = "study.jsonl"
+_TOKEN = 4
+"""Characters that count as a token where a probe looks at all places of its texts."""
+_SUFFIXES = (".safetensors", ".bin", ".gguf")
+Unit = Document | Question
+
+
+@dataclass(frozen=True)
+class Task:
+    """One probe, and what it reads: the same for every model."""
+
+    name: str
+    probe: TextProbe | UnderstandingProbe
+    units: tuple[Unit, ...]
+
+    @property
+    def pieces(self) -> list[tuple[Unit, ...]]:
+        """The units a piece at a time."""
+        return [self.units[start : start + PIECE] for start in range(0, len(self.units), PIECE)]
+
+    def seen(self, lm: CalibratedLM, units: Sequence[Any], seed: int) -> Iterator[Seen]:
+        """Yield what a model shows in some of the units."""
+        if isinstance(self.probe, UnderstandingProbe):
+            return understanding(replace(lm, readout=find_readout(self.probe.readout)), units)
+        least = self.probe.least_context
+        if isinstance(self.probe, GenerationProbe):
+            return generation(lm.adapter, units, least_context=least, positions=self.probe.positions, seed=seed)
+        return factuality(lm.adapter, units, least_context=least)
+
+
+def study(
+    settings: StudySettings | Mapping[str, Any] | str | Path,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Study:
+    """Return how calibration moves over the models of a study, and write its tables to `out`.
+
+    Models are opened one after the other, and see the same texts and questions in the same order. What a probe saw is
+    kept in sums, so that memory does not grow with the number of events, and journalled every 50 texts. A model that
+    cannot be opened or fails is told in `failures`, and the others go on; with `resume` it is tried again.
+
+    Args:
+        settings: a `StudySettings`, a mapping of its fields, or the path of a YAML file.
+        out: folder for the journal, table.csv, table.parquet and study.json; None writes nothing.
+        resume: go on where an earlier run into `out` ended.
+        progress: called with (pieces done, in all).
+
+    Raises:
+        InputError: settings that are none, a text or question set that cannot be read, or two models of one name.
+        JournalError: `out` holds an earlier run and `resume` is false, or another study's; or the disk is full.
+
+    References:
+        Zhu, Xu, Wang, Zhang, Mao: On the Calibration of Large Language Models and Alignment (2023).
+    """
+    asked = settings if isinstance(settings, StudySettings) else _read(settings)
+    stages, tasks = stages_of(asked), tuple(tasks_of(asked))
+    folder = None if out is None else Path(out)
+    if folder is None:
+        return _carried_out(asked, stages, tasks, _Kept({}), progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Journal.open(folder / JOURNAL, _header(asked, tasks), resume=resume) as journal:
+        found = _carried_out(asked, stages, tasks, _Kept(dict(journal.done), journal.append), progress)
+    found.write(folder)
+    return found
+
+
+def tasks_of(settings: StudySettings) -> Iterator[Task]:
+    """Yield the probes with what they read.
+
+    Raises:
+        InputError: a text or question set that cannot be read.
+    """
+    for name, probe in settings.probes.by_name().items():
+        if isinstance(probe, UnderstandingProbe):
+            yield Task(name, probe, tuple(_questions(probe, settings.seed)))
+        else:
+            documents = load_documents(probe.source, split=probe.split, seed=settings.seed, longest=probe.longest)
+            yield Task(name, probe, tuple(_enough(probe, documents)))
+
+
+def _enough(probe: TextProbe, documents: Sequence[Document]) -> list[Document]:
+    """Return the first texts that hold about as many events as are asked for, by what no tokenizer has a say in."""
+    if isinstance(probe, FactualityProbe):
+        documents = [one for one in documents if one.spans]
+        sizes = [len(one.spans) for one in documents]
+    elif isinstance(probe, GenerationProbe) and probe.positions is not None:
+        sizes = [probe.positions] * len(documents)
+    else:
+        sizes = [len(one.text) // _TOKEN for one in documents]
+    before = [0, *accumulate(sizes)]
+    return [one for one, earlier in zip(documents, before, strict=False) if earlier < probe.events]
+
+
+def _questions(probe: UnderstandingProbe, seed: int) -> list[Question]:
+    questions = load_questions(probe.source, split=probe.split, limit=probe.questions, seed=seed)
+    if not probe.shots:
+        return questions
+    readout = find_readout(probe.readout)
+    assert isinstance(readout, (Label, Continuation))
+    examples = load_questions(probe.source, split=probe.shots_split)
+    return with_shots(questions, examples, readout, probe.shots)
+
+
+class _Kept:
+    """What is known of earlier pieces, and where new ones are written."""
+
+    def __init__(
+        self, done: dict[str, Mapping[str, Any]], append: Callable[[Sequence[Mapping[str, Any]]], None] | None = None
+    ) -> None:
+        self.done, self._append = done, append
+
+    def keep(self, record: Mapping[str, Any]) -> None:
+        """Write a record, and know it."""
+        if self._append is not None:
+            self._append([record])
+        self.done[str(record["id"])] = record
+
+
+def _carried_out(
+    settings: StudySettings, stages: Sequence[Stage], tasks: Sequence[Task], kept: _Kept, progress: Progress | None
+) -> Study:
+    total = len(stages) * sum(len(task.pieces) for task in tasks)
+    findings, failures = list[Finding](), dict[str, str]()
+    for number, stage in enumerate(stages):
+        before = number * total // len(stages)
+
+        def told(done: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        try:
+            findings += _model(settings, stage, tasks, kept, told)
+        except JournalError:
+            raise
+        except Exception as error:  # whatever one model dies of, the others are asked
+            failures[stage.name] = f"{type(error).__name__}: {error}"
+    return Study(settings, tuple(findings), failures)
+
+
+def _model(
+    settings: StudySettings, stage: Stage, tasks: Sequence[Task], kept: _Kept, progress: Callable[[int], None]
+) -> list[Finding]:
+    """Return what all probes saw of one model, which is opened only where something is left to read."""
+    ids = [(task, [_id(stage, task, place) for place in range(len(task.pieces))]) for task in tasks]
+    done = sum(one in kept.done for _, names in ids for one in names)
+    progress(done)
+    if any(one not in kept.done for _, names in ids for one in names):
+        spec = _spec_of(stage)
+        _check_size(spec, settings.memory_gb)
+        with wrap(spec, **stage.settings) as lm:
+            origin = asdict(lm.adapter.fingerprint())
+            for task, names in ids:
+                for name, units in zip(names, task.pieces, strict=True):
+                    if name in kept.done:
+                        _check_origin(kept.done[name], origin, stage)
+                        continue
+                    kept.keep({"id": name, "origin": origin, **_tallied(task.seen(lm, units, settings.seed), settings)})
+                    done += 1
+                    progress(done)
+    return [_finding(settings, stage, task, [kept.done[name] for name in names]) for task, names in ids]
+
+
+def _id(stage: Stage, task: Task, place: int) -> str:
+    return f"{stage.name}\0{task.name}\0{place}"
+
+
+def _tallied(seen: Iterator[Seen], settings: StudySettings) -> dict[str, Any]:
+    """Return the sums of a piece as JSON can hold them."""
+    tally, groups = Tally.empty(settings.bins), dict[str, CalibrationState]()
+    for one in seen:
+        tally = tally.update(one.name, one.confidence, one.correct, one.logprob)
+        if one.group:
+            own = groups.get(one.group, CalibrationState.empty(settings.bins))
+            groups[one.group] = own.update(one.confidence, one.correct)
+    return {
+        "tally": {name: inline(getattr(tally, name)) for name in tally.__dataclass_fields__},
+        "groups": {name: _state_record(state) for name, state in groups.items()},
+    }
+
+
+def _state_record(state: CalibrationState) -> dict[str, Any]:
+    sums = {name: getattr(state, name).tolist() for name in ("count", "confidence_sum", "correct_sum")}
+    return {**sums, "squared_error_sum": state.squared_error_sum}
+
+
+def _finding(settings: StudySettings, stage: Stage, task: Task, records: Sequence[Mapping[str, Any]]) -> Finding:
+    """Return the pieces of one probe of one model together."""
+    tally, groups = Tally.empty(settings.bins), dict[str, CalibrationState]()
+    for record in records:
+        try:
+            tally += Tally(**{name: from_inline(value) for name, value in record["tally"].items()})
+            for name, sums in record["groups"].items():
+                groups[name] = groups.get(name, CalibrationState.empty(settings.bins)) + CalibrationState(**sums)
+        except (KeyError, TypeError, ValueError) as error:
+            raise JournalError(f"The journal's line {record.get('id')!r} is not complete: {error}.") from error
+    origin = Provenance(**records[0]["origin"]) if records else Provenance()
+    return Finding(stage, task.name, tally, groups, origin)
+
+
+def _check_origin(record: Mapping[str, Any], origin: Mapping[str, Any], stage: Stage) -> None:
+    """Return nothing when an earlier run read the same model."""
+    differ = [name for name, value in origin.items() if record["origin"].get(name) != value]
+    if differ:
+        raise ModelError(
+            f"{stage.spec} is not the model that the journal was begun with ({', '.join(differ)} differ): take another "
+            "folder for the new one."
+        )
+
+
+def _spec_of(stage: Stage) -> str:
+    """Return the spec that opens a model, the file of a packaged one in place of its name; it is fetched once."""
+    runtime, _, target = stage.spec.partition(":")
+    is_packaged = target in {model.name for model in packaged_models()}
+    return f"{runtime}:{packaged_model(target)}" if is_packaged else stage.spec
+
+
+def _check_size(spec: str, most: float | None) -> None:
+    """Return nothing when the weights on the disk are within the limit; what is not on the disk is not known."""
+    target = Path(spec.partition(":")[2])
+    files = [target] if target.is_file() else sorted(target.glob("*")) if target.is_dir() else []
+    size = sum(file.stat().st_size for file in files if file.suffix in _SUFFIXES)
+    if most is not None and size > most * 1e9:
+        raise ModelError(f"its weights are {size / 1e9:.2f} GB, and 'memory_gb' of the study is {most:g}.")
+
+
+def _header(settings: StudySettings, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return what a study's numbers are determined by, besides its models, of which more may be added."""
+    told = settings.model_dump(mode="json", include={"probes", "bins", "seed"})
+    return {**told, "content": {task.name: _hash([_written(unit) for unit in task.units]) for task in tasks}}
+
+
+def _written(unit: Unit) -> Any:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(unit).items()}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read(settings: Mapping[str, Any] | str | Path) -> StudySettings:
+    return checked_study(settings) if isinstance(settings, Mapping) else read_study(settings)
