@@ -1,13 +1,15 @@
 """`calibwrap study`: calibration over a model's construction, from a YAML file to a table."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from calibwrap.cli.console import print_json, print_rows, progress_bar, say
+from calibwrap.cli.masking import shown_command
 from calibwrap.errors import ModelError
 from calibwrap.lifecycle.result import Study
-from calibwrap.lifecycle.run import study, tasks_of
+from calibwrap.lifecycle.run import REPORT, study, tasks_of
 from calibwrap.lifecycle.settings import read_study, stages_of
 
 
@@ -31,12 +33,12 @@ def run(config: Path, out: Path, dry_run: bool, resume: bool, as_json: bool) -> 
         return
     say(f"{len(stages_of(settings))} models; everything goes to {out}", as_json)
     with progress_bar("pieces", as_json) as progress:
-        found = study(settings, out, resume=resume, progress=progress)
+        found = study(settings, out, resume=resume, progress=progress, command=shown_command(sys.argv[1:]))
     if as_json:
         print_json({**found.told(found.rows()), "out": str(out)})
     else:
         _show(found)
-        say(f"Table: {out / 'table.csv'}, {out / 'table.parquet'}")
+        say(f"Report: {out / REPORT}; table: {out / 'table.csv'}, {out / 'table.parquet'}")
     if not found.findings:
         raise ModelError("No model of the study could be asked: see above why.")
 

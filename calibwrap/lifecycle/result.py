@@ -64,8 +64,8 @@ class Study:
         bases = {one.probe: one for one in self.findings if one.stage.name == self.base}
         return [_row(one, bases.get(one.probe), axes, self.settings.seed) for one in self.findings]
 
-    def write(self, folder: Path) -> None:
-        """Write table.csv, table.parquet and study.json."""
+    def write(self, folder: Path) -> list[dict[str, Any]]:
+        """Write table.csv, table.parquet and study.json, and return the rows of the table."""
         rows = self.rows()
         if rows:
             with replacing(folder / "table.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
@@ -78,6 +78,7 @@ class Study:
                 parquet.write_table(arrow.Table.from_pylist(rows), path)
         with replacing(folder / "study.json") as path:
             path.write_text(json.dumps(self.told(rows), indent=1, ensure_ascii=False), encoding="utf-8")
+        return rows
 
     def told(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return what study.json holds: the rows, the reliability data of each, failures and settings."""

@@ -13,6 +13,7 @@ from calibwrap.errors import JournalError, ModelError
 from calibwrap.inline_arrays import from_inline, inline
 from calibwrap.journal import Journal
 from calibwrap.lifecycle.corpora import Document, load_documents
+from calibwrap.lifecycle.page import write_page
 from calibwrap.lifecycle.probes import Seen, factuality, generation, understanding, with_shots
 from calibwrap.lifecycle.result import Finding, Study
 from calibwrap.lifecycle.settings import (
@@ -35,7 +36,7 @@ from calibwrap.wrap import CalibratedLM, Progress, wrap
 
 PIECE = 50
 """Texts or questions that are read before what was seen is kept."""
-JOURNAL = "study.jsonl"
+JOURNAL, REPORT = "study.jsonl", "report.html"
 _TOKEN = 4
 """Characters that count as a token where a probe looks at all places of its texts."""
 _SUFFIXES = (".safetensors", ".bin", ".gguf")
@@ -71,8 +72,9 @@ def study(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    command: str = "",
 ) -> Study:
-    """Return how calibration moves over the models of a study, and write its tables to `out`.
+    """Return how calibration moves over the models of a study, and write its tables and report to `out`.
 
     Models are opened one after the other, and see the same texts and questions in the same order. What a probe saw is
     kept in sums, so that memory does not grow with the number of events, and journalled every 50 texts. A model that
@@ -80,9 +82,11 @@ def study(
 
     Args:
         settings: a `StudySettings`, a mapping of its fields, or the path of a YAML file.
-        out: folder for the journal, table.csv, table.parquet and study.json; None writes nothing.
+        out: folder for the journal, table.csv, table.parquet, study.json and report.html; None writes
+            nothing.
         resume: go on where an earlier run into `out` ended.
         progress: called with (pieces done, in all).
+        command: the command line that made the numbers, for the report.
 
     Raises:
         InputError: settings that are none, a text or question set that cannot be read, or two models of one name.
@@ -99,7 +103,8 @@ def study(
     folder.mkdir(parents=True, exist_ok=True)
     with Journal.open(folder / JOURNAL, _header(asked, tasks), resume=resume) as journal:
         found = _carried_out(asked, stages, tasks, _Kept(dict(journal.done), journal.append), progress)
-    found.write(folder)
+    rows = found.write(folder)
+    write_page(found, rows, folder / REPORT, command)
     return found
 
 

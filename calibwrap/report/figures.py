@@ -106,11 +106,11 @@ def diagrams(section: Section) -> Markup:
             "figure",
             tag("figcaption", tag("strong", named(section, index))),
             reliability_diagram(curve, f"Reliability diagram, {one.name}: {_shape(curve)}"),
-            _numbers(curve),
+            diagram_numbers(curve),
         )
         for index, (one, curve) in enumerate((one, _curve(section, one)) for one in section.series)
     ]
-    return join([_legend(), tag("div", *parts, class_="figures")])
+    return join([diagram_legend(), tag("div", *parts, class_="figures")])
 
 
 def _curve(section: Section, one: Series) -> metrics.ReliabilityCurve:
@@ -124,7 +124,7 @@ def _shape(curve: metrics.ReliabilityCurve) -> str:
     return f"{share(over / curve.count.sum())} of the answers lie in bins that claim more than they keep"
 
 
-def _legend() -> Markup:
+def diagram_legend() -> Markup:
     """Return what the marks of a reliability diagram mean."""
     marks = (
         ("right", "share that was right"),
@@ -136,7 +136,7 @@ def _legend() -> Markup:
     return tag("ul", *(tag("li", tag("span", class_=f"key {kind}"), text) for kind, text in marks), class_="legend")
 
 
-def _numbers(curve: metrics.ReliabilityCurve) -> Markup:
+def diagram_numbers(curve: metrics.ReliabilityCurve, counted_things: str = "Questions") -> Markup:
     """Return the numbers of a diagram as a table that unfolds."""
     low, high = curve.accuracy_interval()
     rows = [
@@ -149,7 +149,7 @@ def _numbers(curve: metrics.ReliabilityCurve) -> Markup:
         ]
         for index in np.flatnonzero(curve.count).tolist()
     ]
-    shown = table("Bins", ["Bin", "Questions", "Said", "Right", "95% interval"], rows, class_="numbers")
+    shown = table("Bins", ["Bin", counted_things, "Said", "Right", "95% interval"], rows, class_="numbers")
     return tag("details", tag("summary", "Numbers of this diagram"), shown)
 
 

@@ -83,7 +83,7 @@ def render_report(
         join([tag("h2", "Command"), tag("pre", tag("code", command))]) if command else None,
         tag("footer", tag("p", f"Written by calibwrap {version('calibwrap')}.")),
     )
-    return f"<!doctype html>\n{tag('html', _head(title), tag('body', body), lang='en')}\n"
+    return f"<!doctype html>\n{tag('html', head(title), tag('body', body), lang='en')}\n"
 
 
 def write_report(
@@ -115,7 +115,7 @@ def _also(sections: Sequence[Section]) -> Sequence[str]:
     return FREE_GUIDE if any(section.is_free for section in sections) else ()
 
 
-def _head(title: str) -> Markup:
+def head(title: str) -> Markup:
     """Return the page's head with its style."""
     style = files("calibwrap.report").joinpath("report.css").read_text(encoding="utf-8")
     return tag(

@@ -104,8 +104,8 @@ def short_count(count: int) -> str:
     return str(count)
 
 
-def count_bars(frame: Frame, edges: Floats, count: Ints, class_: str = "count") -> Markup:
-    """Return one bar for each bin with its number of questions on top; empty bins stay empty."""
+def count_bars(frame: Frame, edges: Floats, count: Ints, noun: str = "question") -> Markup:
+    """Return one bar for each bin with its number of questions, or what `noun` says, on top; empty bins stay empty."""
     most = max(int(count.max()), 1)
     parts: list[Markup] = [line(frame.left, frame.bottom, frame.right, frame.bottom, "frame")]
     for low, high, here in zip(edges[:-1], edges[1:], count.tolist(), strict=True):
@@ -113,15 +113,15 @@ def count_bars(frame: Frame, edges: Floats, count: Ints, class_: str = "count") 
             continue
         height = (frame.height - 12) * here / most
         middle = frame.x((low + high) / 2)
-        title = f"confidence {low:.2f} to {high:.2f}: {counted(here, 'question')}"
+        title = f"confidence {low:.2f} to {high:.2f}: {counted(here, noun)}"
         parts.append(
-            box(frame.x(low) + 1, frame.bottom - height, frame.x(high - low) - frame.left - 2, height, class_, title)
+            box(frame.x(low) + 1, frame.bottom - height, frame.x(high - low) - frame.left - 2, height, "count", title)
         )
         parts.append(words(middle, frame.bottom - height - 3, short_count(here), class_="number"))
     return join(parts)
 
 
-def _bin(frame: Frame, curve: ReliabilityCurve, index: int) -> Markup:
+def _bin(frame: Frame, curve: ReliabilityCurve, index: int, noun: str) -> Markup:
     """Return one bin: what was right as a bar, the gap to what was said, and the share right with its interval."""
     low, high = float(curve.edges[index]), float(curve.edges[index + 1])
     said, right, count = float(curve.confidence[index]), float(curve.accuracy[index]), int(curve.count[index])
@@ -129,7 +129,7 @@ def _bin(frame: Frame, curve: ReliabilityCurve, index: int) -> Markup:
     left, width = frame.x(low) + 1, frame.x(high - low) - frame.left - 2
     gap = "over" if said > right else "under"
     title = (
-        f"confidence {low:.2f} to {high:.2f}, {counted(count, 'question')}: said {share(said)}, "
+        f"confidence {low:.2f} to {high:.2f}, {counted(count, noun)}: said {share(said)}, "
         f"right {share(right)} (95% interval {share(least)} to {share(most)})"
     )
     middle = frame.x(said)
@@ -143,7 +143,7 @@ def _bin(frame: Frame, curve: ReliabilityCurve, index: int) -> Markup:
     )
 
 
-def reliability_diagram(curve: ReliabilityCurve, label: str) -> Markup:
+def reliability_diagram(curve: ReliabilityCurve, label: str, noun: str = "question") -> Markup:
     """Return the diagram of confidence against share right, with the bins' counts under it.
 
     A bar ends at the share of right answers; the shaded part is the gap to the mean confidence; the point sits at the
@@ -161,10 +161,10 @@ def reliability_diagram(curve: ReliabilityCurve, label: str) -> Markup:
         label,
         396,
         grid(frame, "share that was right", (0.0, 0.25, 0.5, 0.75, 1.0)),
-        *(_bin(frame, curve, index) for index in filled),
+        *(_bin(frame, curve, index, noun) for index in filled),
         line(frame.x(0), frame.y(0), frame.x(1), frame.y(1), "perfect"),
-        words(9, strip.top + 36, "questions", class_="axis", turn=-90),
-        count_bars(strip, curve.edges, curve.count),
+        words(9, strip.top + 36, f"{noun}s", class_="axis", turn=-90),
+        count_bars(strip, curve.edges, curve.count, noun),
         horizontal_axis(strip, "confidence that the model stated"),
     )
 

@@ -33,6 +33,7 @@ def test_people_see_the_table_and_machines_all_of_it(run: Any, tmp_path: Path) -
     assert "generation, beside one" in out
     assert "understanding, beside one" in out
     assert (tmp_path / "s" / "table.parquet").exists()
+    assert "calibwrap study study.yaml" in (tmp_path / "s" / "report.html").read_text()
     code, out, err = run("study", "study.yaml", "--out", "s")
     assert code == 1
     assert "--resume" in err
