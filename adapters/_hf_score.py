@@ -154,15 +154,24 @@ def copied_rows(cache: DynamicCache, rows: Any) -> DynamicCache:
 
 
 def score_in_full(engine: Engine, jobs: Sequence[Job], top: int | None, parts: Parts) -> None:
-    """Add the scores of `jobs`, each continuation read together with its whole prompt."""
+    """Add the scores of `jobs`, each continuation read together with its whole prompt.
+
+    Together go as many as have logits within the budget; one that has more by itself is read once for each piece.
+    """
     sizes = {job.index: len(job.prefix) for job in jobs}
     tails = [Tail(job.index, option, 0, job.prefix + tail) for job in jobs for option, tail in enumerate(job.tails)]
-    for chunk in alike(tails, engine.batch_size):
+    scored = [len(tail.ids) - sizes[tail.prompt] for tail in tails]
+    step = max(1, BUDGET // engine.vocabulary)
+
+    def fit(rows: Sequence[int]) -> bool:
+        return sum(scored[row] for row in rows) <= step
+
+    for rows in batches([len(tail.ids) - 1 for tail in tails], engine.batch_size, fit):
+        chunk = [tails[row] for row in rows]
         ids, mask = pad_right([tail.ids[:-1] for tail in chunk], engine.device)
         wanted = [
             (row, place) for row, tail in enumerate(chunk) for place in range(sizes[tail.prompt] - 1, len(tail.ids) - 1)
         ]
-        step = max(1, BUDGET // engine.vocabulary)
         for start in range(0, len(wanted), step):
             part = wanted[start : start + step]
             chosen = [chunk[row].ids[place + 1] for row, place in part]

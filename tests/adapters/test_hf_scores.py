@@ -136,6 +136,20 @@ def test_a_small_budget_changes_nothing(family, monkeypatch):
         np.testing.assert_allclose(one.chosen_logprob, other.chosen_logprob, atol=TIGHT)
 
 
+def test_long_texts_are_read_once_where_their_logits_fit_the_budget(monkeypatch):
+    adapter = models.adapter("llama")
+    texts = [f"{word} and so on, and so forth, until the end of the line" for word in ("Mars", "Venus", "Rome")]
+    plain = [adapter.score(["A"], [[text]])[0][0] for text in texts]
+    read, real = [], _hf_score.forward_states
+    monkeypatch.setattr(_hf_score, "BUDGET", (len(plain[0]) + 5) * adapter._engine.vocabulary)
+    monkeypatch.setattr(_hf_score, "forward_states", lambda *a: (read.append(a[1].numel()), real(*a))[1])
+    found = adapter.score(["A"] * 3, [[text] for text in texts])
+    assert len(read) == 3
+    assert sum(read) == sum(len(one) for one in plain) + 3 * (len(adapter.tokenize("A")[0]) - 1)
+    for (one,), other in zip(found, plain, strict=True):
+        np.testing.assert_allclose(one.chosen_logprob, other.chosen_logprob, atol=1e-5)
+
+
 def test_listed_entries_are_the_most_probable_of_the_whole_vocabulary():
     adapter = models.adapter("llama")
     full = adapter.score(PROMPTS, TEXTS, top=None)
