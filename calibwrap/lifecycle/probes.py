@@ -116,39 +116,50 @@ def understanding(lm: CalibratedLM, questions: Sequence[Question]) -> Iterator[S
 
 
 def with_shots(
-    questions: Sequence[Question], examples: Sequence[Question], readout: Label | Continuation, shots: int
+    questions: Sequence[Question],
+    examples: Sequence[Question],
+    readout: Label | Continuation,
+    shots: int,
+    header: str = "",
 ) -> list[Question]:
-    r"""Return the questions with `shots` solved examples before each: those of its own group where they have groups.
+    r"""Return the questions with a header and `shots` solved examples before each: those of its own group, if any.
 
-    The examples are written by the readout's template, a blank line after each, and stand where a context stands.
+    The examples are written by the readout's template, a blank line after each, and stand where a context stands. In
+    the header {group} is the name of the question's group, a blank in place of each underscore.
 
     Raises:
-        InputError: a chat template, fewer examples than shots, or questions that have a context of their own.
+        InputError: a chat template, fewer examples than shots, a header with another field, or questions that have a
+            context of their own.
 
-    >>> one = Question("Red planet?", ["Mars", "Venus"], answer=0, id="a")
-    >>> with_shots([one], [replace(one, id="b")], Continuation(), 1)[0].context
-    'Question: Red planet?\nAnswer: Mars'
+    >>> one = Question("Red planet?", ["Mars", "Venus"], answer=0, id="a", group="the_sky")
+    >>> with_shots([one], [replace(one, id="b")], Continuation(), 1, "On {group}.")[0].context
+    'On the sky.\n\nQuestion: Red planet?\nAnswer: Mars'
     """
     template = readout.template
-    if not shots:
+    if not shots and not header:
         return list(questions)
     if template.style != "plain":
         raise InputError(f"Examples go before plain text, and the template {template.name!r} is of a chat.")
     by_group: dict[str, list[str]] = {}
-    for one, answer in zip(examples, answers_of(examples), strict=True):
+    for one, answer in zip(examples, answers_of(examples) if examples else (), strict=True):
         labels = readout.labels if isinstance(readout, Label) else ()
         said = labels[answer] if labels else one.options[answer]
         by_group.setdefault(one.group, []).append(f"{template.prompt(one, labels)}{template.separator}{said}")
-    found = []
-    for question in questions:
-        own = by_group.get(question.group, [])[:shots]
-        if len(own) < shots or question.context:
-            raise InputError(
-                f"Expected {shots} examples of the group {question.group!r} for question {question.id!r}, which must "
-                f"have no context. Got {len(own)} and {'a' if question.context else 'no'} context."
-            )
-        found.append(replace(question, context="\n\n".join(own)))
-    return found
+    return [_behind(question, by_group.get(question.group, [])[:shots], shots, header) for question in questions]
+
+
+def _behind(question: Question, examples: Sequence[str], shots: int, header: str) -> Question:
+    """Return a question behind a header and its examples."""
+    if len(examples) < shots or question.context:
+        raise InputError(
+            f"Expected {shots} examples of the group {question.group!r} for question {question.id!r}, which must "
+            f"have no context. Got {len(examples)} and {'a' if question.context else 'no'} context."
+        )
+    try:
+        title = header.format(group=question.group.replace("_", " "))
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(f"'header' may have the field {{group}} only. Got {header!r}.") from error
+    return replace(question, context="\n\n".join([*([title] if title else []), *examples]))
 
 
 def _context(adapter: Adapter, text: str, least: int) -> int:

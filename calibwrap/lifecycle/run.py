@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from calibwrap.base import Readout
 from calibwrap.data import load_questions, packaged_model, packaged_models
-from calibwrap.errors import JournalError, ModelError
+from calibwrap.errors import InputError, JournalError, ModelError
 from calibwrap.inline_arrays import from_inline, inline
 from calibwrap.journal import Journal
 from calibwrap.lifecycle.corpora import Document, load_documents
@@ -30,7 +31,7 @@ from calibwrap.lifecycle.settings import (
 from calibwrap.lifecycle.tally import Tally
 from calibwrap.metrics import CalibrationState
 from calibwrap.provenance import Provenance
-from calibwrap.questions import Question
+from calibwrap.questions import Question, Template
 from calibwrap.readouts import Continuation, Label, find_readout
 from calibwrap.wrap import CalibratedLM, Progress, wrap
 
@@ -59,7 +60,7 @@ class Task:
     def seen(self, lm: CalibratedLM, units: Sequence[Any], seed: int) -> Iterator[Seen]:
         """Yield what a model shows in some of the units."""
         if isinstance(self.probe, UnderstandingProbe):
-            return understanding(replace(lm, readout=find_readout(self.probe.readout)), units)
+            return understanding(replace(lm, readout=readout_of(self.probe)), units)
         least = self.probe.least_context
         if isinstance(self.probe, GenerationProbe):
             return generation(lm.adapter, units, least_context=least, positions=self.probe.positions, seed=seed)
@@ -136,13 +137,28 @@ def _enough(probe: TextProbe, documents: Sequence[Document]) -> list[Document]:
 
 
 def _questions(probe: UnderstandingProbe, seed: int) -> list[Question]:
+    readout = readout_of(probe)  # before a set is fetched
     questions = load_questions(probe.source, split=probe.split, limit=probe.questions, seed=seed)
-    if not probe.shots:
+    if not probe.shots and not probe.header:
         return questions
-    readout = find_readout(probe.readout)
-    assert isinstance(readout, (Label, Continuation))
-    examples = load_questions(probe.source, split=probe.shots_split)
-    return with_shots(questions, examples, readout, probe.shots)
+    if not isinstance(readout, (Label, Continuation)):
+        raise InputError(f"'shots' and 'header' go with a label or continuation readout. Got {probe.readout!r}.")
+    examples = load_questions(probe.source, split=probe.shots_split) if probe.shots else []
+    return with_shots(questions, examples, readout, probe.shots, probe.header)
+
+
+def readout_of(probe: UnderstandingProbe) -> Readout:
+    """Return how a probe's questions are read.
+
+    Raises:
+        InputError: an unknown readout, or a template with unknown fields.
+    """
+    known = {field.name for field in fields(Template)}
+    if not set(probe.template) <= known:
+        raise InputError(
+            f"'template' may have the fields {sorted(known)}. Got {', '.join(sorted(set(probe.template) - known))}."
+        )
+    return find_readout(probe.readout, Template(**probe.template) if probe.template else None)
 
 
 class _Kept:

@@ -58,6 +58,10 @@ class UnderstandingProbe(_Strict):
     """Solved examples before each question, of its own group where questions have groups."""
     shots_split: str = "dev"
     """Where the examples are from."""
+    header: str = ""
+    """What stands before the examples, or before the question; {group} is the question's group, in words."""
+    template: dict[str, Any] = {}
+    """Fields of a `Template` in place of the readout's own, such as {body: "{question}\n{options}Answer:"}."""
 
 
 class Probes(_Strict):

@@ -113,5 +113,8 @@ def test_examples_are_of_the_questions_own_group_and_written_as_it_is():
     assert found.context.startswith(f"{first} A\n\n")
     assert found.context.endswith("Answer: B")
     assert with_shots(asked, [], cw.Label(), 0) == asked
+    assert with_shots(asked, [], cw.Label(), 0, "About {group}.")[0].context == "About b."
+    with pytest.raises(InputError, match=r"the field \{group\} only"):
+        with_shots(asked, [], cw.Label(), 0, "About {subject}.")
     with pytest.raises(InputError, match="Expected 4 examples of the group 'b'"):
         with_shots(asked, examples, cw.Label(), 4)

@@ -198,6 +198,11 @@ ONE = {"stage": "a", "spec": "toy:own"}
 ASK = {"understanding": {"source": "arc_easy"}}
 
 
+def asking(**fields):
+    """Return a study whose one probe asks SciQ in some way."""
+    return {"models": [ONE], "probes": {"understanding": {"source": "sciq", **fields}}}
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -211,6 +216,9 @@ ASK = {"understanding": {"source": "arc_easy"}}
         ({"models": [ONE], "probes": ASK, "base": "b"}, "'base' must be one of a"),
         ({"models": [{"stage": "a", "folder": "nowhere"}], "probes": ASK}, "no folder of checkpoints"),
         ({"models": [ONE], "probes": {"generation": {"source": "nowhere.txt"}}}, "no file 'nowhere.txt'"),
+        (asking(readout="p_true", header="x"), "go with a label"),
+        (asking(template={"bod": ""}), "Got bod"),
+        (asking(readout="lable"), "lable"),
     ],
 )
 def test_what_is_no_study_is_told(values, says):

@@ -1,0 +1,122 @@
+"""What a study's generation probe costs beside a plain Transformers forward over the same texts, and its memory.
+
+Time: the same batches of packaged text, by turns, one thread: `generation` at every place, and a plain forward that
+gives the logits of every place and nothing else. A ratio of processor seconds is taken within each round, so that it
+does not matter what else the machine does. Memory: peak resident size of a child process that tallies so many events of
+made-up texts, since what must not grow is what a study keeps; a model's own memory is the same for each batch.
+
+    OMP_NUM_THREADS=1 python benchmarks/lifecycle_speed.py [--texts 24] [--rounds 5] [--positions 100000 1000000]
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibwrap.lifecycle.corpora import Document, load_documents
+
+LEAST = 32
+
+
+def plain(adapter: Any, texts: list[Document]) -> int:
+    """Read the texts by a plain forward, batch by batch, and return the number of places."""
+    import torch
+
+    count, size = 0, adapter.provides.batch_size
+    with torch.no_grad():
+        for start in range(0, len(texts), size):
+            batch = adapter.tokenizer(
+                [one.text for one in texts[start : start + size]], return_tensors="pt", padding=True
+            )
+            logits = adapter.model(**batch, use_cache=False).logits
+            count += int(batch["attention_mask"].sum()) - LEAST * len(logits)
+    return count
+
+
+def ours(adapter: Any, texts: list[Document]) -> int:
+    """Read the same texts by the probe, into a tally, and return the number of events."""
+    from calibwrap.lifecycle.probes import generation
+    from calibwrap.lifecycle.tally import Tally
+
+    tally = Tally.empty()
+    for seen in generation(adapter, texts, least_context=LEAST, positions=None, seed=0):
+        tally = tally.update(seen.name, seen.confidence, seen.correct, seen.logprob)
+    return tally.n
+
+
+def speed(texts: int, rounds: int, batch_size: int) -> dict[str, float]:
+    """Return positions a second of both, and the ratio with its spread."""
+    import torch
+
+    from calibwrap.adapters.hf import Transformers
+    from calibwrap.data import packaged_model
+
+    torch.set_num_threads(1)
+    adapter = Transformers.load(str(packaged_model("smollm2-135m-instruct")), batch_size=batch_size)
+    documents = sorted(load_documents("boolq")[:texts], key=lambda one: len(one.text))
+    for function in (plain, ours):
+        function(adapter, documents[:batch_size])
+    ratios, rates = [], {plain: list[float](), ours: list[float]()}
+    for _ in range(rounds):
+        for function in (plain, ours):
+            began = time.process_time()
+            count = function(adapter, documents)
+            rates[function].append(count / (time.process_time() - began))
+        ratios.append(rates[ours][-1] / rates[plain][-1])
+    return {
+        "plain_positions_a_second": statistics.median(rates[plain]),
+        "calibwrap_positions_a_second": statistics.median(rates[ours]),
+        "ratio": statistics.median(ratios),
+        "ratio_least": min(ratios),
+        "ratio_greatest": max(ratios),
+    }
+
+
+def grown(positions: int) -> None:
+    """Study so many positions of toy texts and print the peak resident size in MiB; the texts are made as they go."""
+    from calibwrap.lifecycle.tally import Tally
+
+    tally, random, done = Tally.empty(), np.random.default_rng(0), 0
+    while done < positions:
+        confidence = random.uniform(size=400)
+        tally = tally.update(f"text-{done}", confidence, random.random(400) < confidence, -random.exponential(size=400))
+        done += 400
+    tally.intervals()
+    print(json.dumps({"n": tally.n, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--positions", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    if chosen.child:
+        grown(chosen.child)
+        return
+    found: dict[str, Any] = {"speed": speed(chosen.texts, chosen.rounds, chosen.batch_size)}
+    children = [
+        subprocess.run([sys.executable, __file__, "--child", str(count)], check=True, capture_output=True, text=True)
+        for count in chosen.positions
+    ]
+    found["memory"] = [json.loads(child.stdout) for child in children]
+    for key, value in found["speed"].items():
+        print(f"{key}: {value:.3f}")
+    for one in found["memory"]:
+        print(f"{one['n']} positions: peak {one['peak_mib']:.0f} MiB")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
