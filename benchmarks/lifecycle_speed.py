@@ -104,12 +104,13 @@ def main() -> None:
     if chosen.child:
         grown(chosen.child)
         return
-    found: dict[str, Any] = {"speed": speed(chosen.texts, chosen.rounds, chosen.batch_size)}
+    # before any model is loaded: a child's peak begins with the size of the process that started it
     children = [
         subprocess.run([sys.executable, __file__, "--child", str(count)], check=True, capture_output=True, text=True)
         for count in chosen.positions
     ]
-    found["memory"] = [json.loads(child.stdout) for child in children]
+    found: dict[str, Any] = {"memory": [json.loads(child.stdout) for child in children]}
+    found["speed"] = speed(chosen.texts, chosen.rounds, chosen.batch_size)
     for key, value in found["speed"].items():
         print(f"{key}: {value:.3f}")
     for one in found["memory"]:
