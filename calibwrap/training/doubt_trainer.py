@@ -362,7 +362,6 @@ def _arguments(settings: RewardingDoubtSettings, given: Mapping[str, Any], evalu
         found[name] = getattr(settings, name)
     if settings.algorithm == "exact":
         found |= {"entropy_weight": settings.entropy_weight, "answer_kl_weight": settings.answer_kl_weight}
-        found["bf16"] = settings.bf16
     else:
         found |= {"num_generations": settings.draws, "beta": settings.kl_weight}
         found["per_device_train_batch_size"] = settings.batch_size * settings.draws

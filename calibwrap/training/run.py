@@ -221,7 +221,7 @@ def training_arguments(settings: WeightSettings) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "report_to": list(settings.report_to),
         "use_cpu": not torch.cuda.is_available(),
-        "bf16": False,
+        "bf16": settings.bf16,
         "gradient_checkpointing": False,  # TRL's default would run every layer twice
         "ddp_find_unused_parameters": False,  # every trained weight has a part in every loss
         "disable_tqdm": True,

@@ -85,6 +85,8 @@ class TrainSettings(_Strict):
     report_to: list[str] = []
     """Transformers' trackers: "tensorboard", "wandb", ..."""
     threads: int = Field(default=1, ge=1)
+    bf16: bool = False
+    """Train in bfloat16 by autocast; weights, and what is read to evaluate, stay float32."""
 
 
 class CattoSettings(TrainSettings):
@@ -152,8 +154,6 @@ class RewardingDoubtSettings(TrainSettings):
     """Weight of the KL divergence from the first model, for "grpo" and "rloo"; the official code begins at 0.05."""
     answer_kl_weight: float = Field(default=0.0, ge=0)
     """Weight of the answer tokens' KL divergence from the first model, for "exact": it holds the answers in place."""
-    bf16: bool = False
-    """Train in bfloat16 by autocast; weights, and what is read to evaluate, stay float32."""
     judge: Literal["options", "aliases"] = "options"
 
 

@@ -183,6 +183,16 @@ def test_no_layer_runs_twice_in_a_step(folder, method):
     assert not trainer.model.is_gradient_checkpointing
 
 
+@pytest.mark.parametrize("method", ["catto", "cft", "rcft"])
+def test_in_bfloat16_the_weights_stay_in_float32(folder, method):
+    more = {"held_out": None, "max_steps": 2}
+    half, full = (train(runs.settings(folder, f"{method}-{bf16}", method, bf16=bf16, **more)) for bf16 in (True, False))
+    mine, theirs = (load_file(result.weights / "model.safetensors") for result in (half, full))
+    assert {weight.dtype for weight in mine.values()} == {np.dtype(np.float32)}
+    moved = max(float(np.abs(mine[name] - theirs[name]).max()) for name in mine)
+    assert 0.0 < moved < 0.05  # another rounding, the same training
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_checkpoints_whose_log_is_gone_are_not_taken(whole, folder, resume):
     asked = runs.settings(folder, f"no-log-{resume}", learning_rate=1e-4)
