@@ -18,6 +18,7 @@ and goes on where it stopped; the tables come from the stored scores. Two proces
 
 import argparse
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -251,6 +252,7 @@ def attempt(chosen: argparse.Namespace, run: Run) -> bool:
     with claimed(chosen.work / run.folder) as mine:
         if mine:
             carry_out(chosen, run)
+            gc.collect()  # trainers are cycles: some models later the memory would be full
     return mine
 
 
