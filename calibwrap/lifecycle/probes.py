@@ -6,6 +6,7 @@ token is the one of the text.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,9 @@ NEEDS = Needs(score=True, tokenize=True)
 """What reading on asks of a runtime: exact scores of a given text, and its tokens."""
 _WIDEST = 4
 """Characters a token, for a first guess of how long the context is."""
+_BLANK = re.compile(r"\s")
+_FAR = 40
+"""Characters in which a blank is looked for."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,14 @@ def _behind(question: Question, examples: Sequence[str], shots: int, header: str
 
 
 def _context(adapter: Adapter, text: str, least: int) -> int:
-    """Return where what follows at least `least` tokens begins, at the end of a word; 0 where the text is too short."""
+    """Return where what follows at least `least` tokens begins; 0 where the text is too short.
+
+    That is before a blank, so that no word is cut, unless the next one is far, as in scripts that write none.
+    """
     end = least * _WIDEST
     while end < len(text):
-        cut = text.find(" ", end)
-        if cut <= 0:
-            return 0
+        blank = _BLANK.search(text, end, end + _FAR)
+        cut = blank.start() if blank else end
         if len(adapter.tokenize(text[:cut])[0]) >= least:
             return cut
         end = cut + _WIDEST

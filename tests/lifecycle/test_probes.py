@@ -87,6 +87,11 @@ def test_spans_without_context_and_short_texts_have_no_events():
     assert list(generation(ToyAdapter(WORLD), [short], least_context=CONTEXT, positions=None, seed=0)) == []
 
 
+def test_scripts_without_blanks_have_events_too():
+    (seen,) = generation(ToyAdapter(WORLD), [Document("d", "é" * 300)], least_context=CONTEXT, positions=None, seed=0)
+    assert len(seen.confidence) == 300 - 4 * CONTEXT
+
+
 def test_a_runtime_that_scores_no_text_is_refused_by_name():
     blind = ToyAdapter(WORLD, Provides(top=20, tokenize=True))
     with pytest.raises(CapabilityError, match="probe 'generation'"):
