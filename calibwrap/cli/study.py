@@ -38,7 +38,7 @@ def run(config: Path, out: Path, dry_run: bool, resume: bool, as_json: bool) -> 
         print_json({**found.told(found.rows()), "out": str(out)})
     else:
         _show(found)
-        say(f"Report: {out / REPORT}; table: {out / 'table.csv'}, {out / 'table.parquet'}")
+        say(f"Report: {out / REPORT}; table: {out / 'table.csv'}, {out / 'table.parquet'}", quiet=not found.findings)
     if not found.findings:
         raise ModelError("No model of the study could be asked: see above why.")
 

@@ -31,7 +31,7 @@ from calibwrap.lifecycle.settings import (
 from calibwrap.lifecycle.tally import Tally
 from calibwrap.metrics import CalibrationState
 from calibwrap.provenance import Provenance
-from calibwrap.questions import Question, Template
+from calibwrap.questions import Question, Template, answers_of
 from calibwrap.readouts import Continuation, Label, find_readout
 from calibwrap.wrap import CalibratedLM, Progress, wrap
 
@@ -120,7 +120,13 @@ def tasks_of(settings: StudySettings) -> Iterator[Task]:
             yield Task(name, probe, tuple(_questions(probe, settings.seed)))
         else:
             documents = load_documents(probe.source, split=probe.split, seed=settings.seed, longest=probe.longest)
-            yield Task(name, probe, tuple(_enough(probe, documents)))
+            chosen = _enough(probe, documents)
+            if not chosen:
+                raise InputError(
+                    f"The texts of {probe.source} name no entities or answers, which the probe {name!r} looks at: take "
+                    "sciq, squad, or a file whose objects have 'entities'."
+                )
+            yield Task(name, probe, tuple(chosen))
 
 
 def _enough(probe: TextProbe, documents: Sequence[Document]) -> list[Document]:
@@ -139,6 +145,11 @@ def _enough(probe: TextProbe, documents: Sequence[Document]) -> list[Document]:
 def _questions(probe: UnderstandingProbe, seed: int) -> list[Question]:
     readout = readout_of(probe)  # before a set is fetched
     questions = load_questions(probe.source, split=probe.split, limit=probe.questions, seed=seed)
+    if not all(isinstance(one, Question) for one in questions):
+        raise InputError(
+            f"The probe 'understanding' asks questions with options, and those of {probe.source} have none."
+        )
+    answers_of(questions)
     if not probe.shots and not probe.header:
         return questions
     if not isinstance(readout, (Label, Continuation)):
@@ -253,6 +264,10 @@ def _finding(settings: StudySettings, stage: Stage, task: Task, records: Sequenc
                 groups[name] = groups.get(name, CalibrationState.empty(settings.bins)) + CalibrationState(**sums)
         except (KeyError, TypeError, ValueError) as error:
             raise JournalError(f"The journal's line {record.get('id')!r} is not complete: {error}.") from error
+    if not tally.n:
+        raise InputError(
+            f"the probe {task.name!r} saw no events: no text has 'least_context' tokens and more, as this model counts."
+        )
     origin = Provenance(**records[0]["origin"]) if records else Provenance()
     return Finding(stage, task.name, tally, groups, origin)
 

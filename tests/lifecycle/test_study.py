@@ -134,6 +134,13 @@ def test_a_model_that_fails_is_told_and_the_others_go_on(asked, tmp_path):
     assert Worlds.opened == ["broken"]  # tried again
 
 
+def test_a_probe_without_events_is_told_and_no_other_model_suffers(asked):
+    asked["probes"] = {"generation": {**asked["probes"]["generation"], "least_context": 5000}}
+    found = cw.study(asked)
+    assert found.rows() == []
+    assert "'generation' saw no events" in found.failures["own"]
+
+
 def test_another_model_in_the_place_of_one_that_was_begun_is_refused(asked, tmp_path, monkeypatch):
     monkeypatch.setattr(study_run, "PIECE", 10)
 
@@ -219,6 +226,8 @@ def asking(**fields):
         (asking(readout="p_true", header="x"), "go with a label"),
         (asking(template={"bod": ""}), "Got bod"),
         (asking(readout="lable"), "lable"),
+        (asking(source="triviaqa"), "those of triviaqa have none"),
+        ({"models": [ONE], "probes": {"factuality": {"source": "boolq"}}}, "name no entities or answers"),
     ],
 )
 def test_what_is_no_study_is_told(values, says):
