@@ -215,6 +215,9 @@ def _model(
     ids = [(task, [_id(stage, task, place) for place in range(len(task.pieces))]) for task in tasks]
     done = sum(one in kept.done for _, names in ids for one in names)
     progress(done)
+    asked = {"spec": stage.spec, "settings": stage.settings}
+    for record in (kept.done[one] for _, names in ids for one in names if one in kept.done):
+        _check_same(record.get("asked", {}), asked, stage)  # also where nothing is left to read, and nothing is opened
     if any(one not in kept.done for _, names in ids for one in names):
         spec = _spec_of(stage)
         _check_size(spec, settings.memory_gb)
@@ -223,9 +226,10 @@ def _model(
             for task, names in ids:
                 for name, units in zip(names, task.pieces, strict=True):
                     if name in kept.done:
-                        _check_origin(kept.done[name], origin, stage)
+                        _check_same(kept.done[name]["origin"], origin, stage)
                         continue
-                    kept.keep({"id": name, "origin": origin, **_tallied(task.seen(lm, units, settings.seed), settings)})
+                    told = {"id": name, "asked": asked, "origin": origin}
+                    kept.keep({**told, **_tallied(task.seen(lm, units, settings.seed), settings)})
                     done += 1
                     progress(done)
     return [_finding(settings, stage, task, [kept.done[name] for name in names]) for task, names in ids]
@@ -272,9 +276,9 @@ def _finding(settings: StudySettings, stage: Stage, task: Task, records: Sequenc
     return Finding(stage, task.name, tally, groups, origin)
 
 
-def _check_origin(record: Mapping[str, Any], origin: Mapping[str, Any], stage: Stage) -> None:
-    """Return nothing when an earlier run read the same model."""
-    differ = [name for name, value in origin.items() if record["origin"].get(name) != value]
+def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], stage: Stage) -> None:
+    """Return nothing when an earlier run read the same model, by how it was named or by what it was."""
+    differ = [name for name, value in now.items() if earlier.get(name) != value]
     if differ:
         raise ModelError(
             f"{stage.spec} is not the model that the journal was begun with ({', '.join(differ)} differ): take another "

@@ -155,6 +155,14 @@ def test_another_model_in_the_place_of_one_that_was_begun_is_refused(asked, tmp_
     assert "not the model that the journal was begun with" in found.failures["own"]
 
 
+def test_another_model_under_the_name_of_one_that_is_done_is_refused_too(asked, tmp_path):
+    cw.study(asked, tmp_path / "out")
+    asked["models"][1]["spec"] = "toy:flat"
+    found = cw.study(asked, tmp_path / "out", resume=True)
+    assert "(spec differ)" in found.failures["sharp"]
+    assert {row["model"] for row in found.rows()} == {"own", "flat"}
+
+
 def test_a_changed_tokenizer_has_no_differences_in_texts(asked, monkeypatch):
     real = Worlds.fingerprint
 
