@@ -40,7 +40,7 @@ class Study:
     settings: StudySettings
     findings: tuple[Finding, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Why a model is missing, by its name."""
+    """Why a model, or a probe of it, is missing, by the model's name."""
 
     @property
     def base(self) -> str:

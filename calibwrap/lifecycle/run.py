@@ -79,7 +79,8 @@ def study(
 
     Models are opened one after the other, and see the same texts and questions in the same order. What a probe saw is
     kept in sums, so that memory does not grow with the number of events, and journalled every 50 texts. A model that
-    cannot be opened or fails is told in `failures`, and the others go on; with `resume` it is tried again.
+    cannot be opened, or a probe that fails with it, is told in `failures`, and the others go on; with `resume` it is
+    tried again.
 
     Args:
         settings: a `StudySettings`, a mapping of its fields, or the path of a YAML file.
@@ -199,40 +200,77 @@ def _carried_out(
             if progress is not None:
                 progress(before + done, total)
 
+        troubles = dict[str, Exception]()
         try:
-            findings += _model(settings, stage, tasks, kept, told)
+            _read_model(settings, stage, tasks, kept, troubles, told)
+            findings += _findings(settings, stage, tasks, kept, troubles)
         except JournalError:
             raise
         except Exception as error:  # whatever one model dies of, the others are asked
-            failures[stage.name] = f"{type(error).__name__}: {error}"
+            troubles = {"": error}
+        if troubles:
+            failures[stage.name] = "; ".join(_trouble(name, error) for name, error in troubles.items())
     return Study(settings, tuple(findings), failures)
 
 
-def _model(
-    settings: StudySettings, stage: Stage, tasks: Sequence[Task], kept: _Kept, progress: Callable[[int], None]
-) -> list[Finding]:
-    """Return what all probes saw of one model, which is opened only where something is left to read."""
-    ids = [(task, [_id(stage, task, place) for place in range(len(task.pieces))]) for task in tasks]
-    done = sum(one in kept.done for _, names in ids for one in names)
-    progress(done)
+def _trouble(probe: str, error: Exception) -> str:
+    """Return what went wrong with a model, or with one probe of it."""
+    return f"{f'probe {probe!r}: ' if probe else ''}{type(error).__name__}: {error}"
+
+
+def _read_model(
+    settings: StudySettings,
+    stage: Stage,
+    tasks: Sequence[Task],
+    kept: _Kept,
+    troubles: dict[str, Exception],
+    progress: Callable[[int], None],
+) -> None:
+    """Read what is left of one model, which is opened only for that; a probe that fails leaves the others be.
+
+    Raises:
+        ModelError: the journal knows another model by this name.
+    """
+    places = [(task, place, _id(stage, task, place)) for task in tasks for place in range(len(task.pieces))]
+    left = [one for one in places if one[2] not in kept.done]
+    earlier = [kept.done[name] for _, _, name in places if name in kept.done]
+    progress(len(earlier))
     asked = {"spec": stage.spec, "settings": stage.settings}
-    for record in (kept.done[one] for _, names in ids for one in names if one in kept.done):
+    for record in earlier:
         _check_same(record.get("asked", {}), asked, stage)  # also where nothing is left to read, and nothing is opened
-    if any(one not in kept.done for _, names in ids for one in names):
-        spec = _spec_of(stage)
-        _check_size(spec, settings.memory_gb)
-        with wrap(spec, **stage.settings) as lm:
-            origin = asdict(lm.adapter.fingerprint())
-            for task, names in ids:
-                for name, units in zip(names, task.pieces, strict=True):
-                    if name in kept.done:
-                        _check_same(kept.done[name]["origin"], origin, stage)
-                        continue
-                    told = {"id": name, "asked": asked, "origin": origin}
-                    kept.keep({**told, **_tallied(task.seen(lm, units, settings.seed), settings)})
-                    done += 1
-                    progress(done)
-    return [_finding(settings, stage, task, [kept.done[name] for name in names]) for task, names in ids]
+    if not left:
+        return
+    spec = _spec_of(stage)
+    _check_size(spec, settings.memory_gb)
+    with wrap(spec, **stage.settings) as lm:
+        origin = asdict(lm.adapter.fingerprint())
+        for record in earlier:
+            _check_same(record["origin"], origin, stage)
+        for done, (task, place, name) in enumerate(left, len(earlier) + 1):
+            if task.name not in troubles:
+                try:
+                    seen = _tallied(task.seen(lm, task.pieces[place], settings.seed), settings)
+                except Exception as error:  # such as a runtime that has no log-probabilities of a text
+                    troubles[task.name] = error
+                else:
+                    kept.keep({"id": name, "asked": asked, "origin": origin, **seen})
+            progress(done)
+
+
+def _findings(
+    settings: StudySettings, stage: Stage, tasks: Sequence[Task], kept: _Kept, troubles: dict[str, Exception]
+) -> list[Finding]:
+    """Return what each probe saw of one model; one that saw nothing joins the troubles."""
+    found = []
+    for task in (one for one in tasks if one.name not in troubles):
+        one = _finding(settings, stage, task, [kept.done[_id(stage, task, at)] for at in range(len(task.pieces))])
+        if one.tally.n:
+            found.append(one)
+        else:
+            troubles[task.name] = InputError(
+                "it saw no events: no text has 'least_context' tokens and more, as this model counts."
+            )
+    return found
 
 
 def _id(stage: Stage, task: Task, place: int) -> str:
@@ -268,10 +306,6 @@ def _finding(settings: StudySettings, stage: Stage, task: Task, records: Sequenc
                 groups[name] = groups.get(name, CalibrationState.empty(settings.bins)) + CalibrationState(**sums)
         except (KeyError, TypeError, ValueError) as error:
             raise JournalError(f"The journal's line {record.get('id')!r} is not complete: {error}.") from error
-    if not tally.n:
-        raise InputError(
-            f"the probe {task.name!r} saw no events: no text has 'least_context' tokens and more, as this model counts."
-        )
     origin = Provenance(**records[0]["origin"]) if records else Provenance()
     return Finding(stage, task.name, tally, groups, origin)
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 import calibwrap as cw
-from calibwrap.errors import InputError, JournalError
+from calibwrap.errors import CapabilityError, InputError, JournalError
 from calibwrap.lifecycle import run as study_run
 from calibwrap.lifecycle.settings import checked_study, read_study, stages_of
 from calibwrap.testing import ToyAdapter, ToyModel
@@ -134,11 +134,36 @@ def test_a_model_that_fails_is_told_and_the_others_go_on(asked, tmp_path):
     assert Worlds.opened == ["broken"]  # tried again
 
 
-def test_a_probe_without_events_is_told_and_no_other_model_suffers(asked):
-    asked["probes"] = {"generation": {**asked["probes"]["generation"], "least_context": 5000}}
-    found = cw.study(asked)
-    assert found.rows() == []
-    assert "'generation' saw no events" in found.failures["own"]
+def test_a_probe_without_events_is_told_and_no_other_one_suffers(asked, tmp_path):
+    asked["probes"]["generation"]["least_context"] = 5000
+    found = cw.study(asked, tmp_path / "out")
+    assert [(row["model"], row["probe"]) for row in found.rows()] == [
+        (name, probe) for name in ("own", "sharp", "flat") for probe in ("factuality", "understanding")
+    ]
+    assert found.failures["own"].startswith("probe 'generation': InputError: it saw no events")
+
+
+def test_a_probe_that_a_model_cannot_answer_leaves_the_others_be(asked, tmp_path, monkeypatch):
+    real = Worlds.score
+
+    def torn(self, *arguments, **options):
+        if self.model is MODELS["sharp"]:
+            raise CapabilityError("no log-probabilities of a text here")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Worlds, "score", torn)
+    done = []
+    found = cw.study(asked, tmp_path / "out", progress=lambda *now: done.append(now))
+    assert [row["probe"] for row in found.rows() if row["model"] == "sharp"] == ["understanding"]
+    assert found.failures == {
+        "sharp": "; ".join(
+            f"probe '{name}': CapabilityError: no log-probabilities of a text here"
+            for name in ("generation", "factuality")
+        )
+    }
+    assert done[-1][0] == done[-1][1]
+    monkeypatch.setattr(Worlds, "score", real)
+    assert len(cw.study(asked, tmp_path / "out", resume=True).rows()) == 9  # what failed is tried again
 
 
 def test_another_model_in_the_place_of_one_that_was_begun_is_refused(asked, tmp_path, monkeypatch):
