@@ -10,12 +10,12 @@ where it stopped; the study asks all of them about texts and questions that noth
 """
 
 import argparse
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from _lifecycle import show
 
 import calibwrap as cw
 from calibwrap.data import load_questions
@@ -129,16 +129,7 @@ def main() -> None:
         folder / "study",
         resume=True,
     )
-    for row in study.rows():
-        change = row["ece_change"]
-        told = (
-            "" if change is None else f"  {change:+.3f} ({row['ece_change_low']:+.3f} to {row['ece_change_high']:+.3f})"
-        )
-        print(f"{row['probe']:<14}{row['model']:<18} accuracy {row['accuracy']:.3f}  ECE {row['ece']:.3f}{told}")
-    for name, why in study.failures.items():
-        print(f"Failed: {name}: {why}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(study.told(study.rows()), indent=1), encoding="utf-8")
+    show(study, chosen.json)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ A training that was stopped goes on from its last checkpoint, and the study from
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from _lifecycle import show
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -153,12 +153,7 @@ def main() -> None:
         chosen.work / f"seed-{chosen.seed}" / "study",
         resume=True,
     )
-    for row in study.rows():
-        print(f"{row['probe']:<14}{row['model']:<20} accuracy {row['accuracy']:.3f}  ECE {row['ece']:.3f}")
-    for name, why in study.failures.items():
-        print(f"Failed: {name}: {why}")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(study.told(study.rows()), indent=1), encoding="utf-8")
+    show(study, chosen.json)
 
 
 if __name__ == "__main__":
