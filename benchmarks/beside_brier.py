@@ -303,7 +303,10 @@ def compared(task: Task, folder: Path) -> Table:
 
 
 def flipped(decider: Decider, task: Task) -> Decider:
-    """Return a decider that has for the reversed options what it has for the options: nothing is fitted anew."""
+    """Return a decider that has for the reversed options what it has for the options: nothing is fitted anew.
+
+    brier has no public way to say so; this writes its private tables of priors, temperatures and heads.
+    """
     if not task.has_one_list:
         return decider
     one, other = task.choice(0), task.choice(0, is_reversed=True)
