@@ -352,11 +352,8 @@ def _checked_lists(
     """Return shown and unlisted (N, K), both 0 where there is no option, and tail and cut as columns (N, 1)."""
     table = [np.asarray(values, dtype=np.float64) for values in (shown, unlisted)]
     column = [np.asarray(values, dtype=np.float64)[..., None] for values in (tail, cut)]
-    if (
-        exists.ndim != 2
-        or any(a.shape != exists.shape for a in table)
-        or any(a.shape != (len(exists), 1) for a in column)
-    ):
+    rows = len(exists)
+    if exists.ndim != 2 or {a.shape for a in table} != {exists.shape} or {a.shape for a in column} != {(rows, 1)}:
         raise InputError(
             "'shown', 'unlisted' and 'mask' must have shape (N, K), 'tail' and 'cut' shape (N,). Got "
             f"{[a.shape for a in table]}, {exists.shape}, {[a.shape[:-1] for a in column]}."
