@@ -86,7 +86,7 @@ class CalibratedLM:
     def fit(
         self,
         questions: Sequence[Question],
-        method: str = "temperature",
+        method: str | None = None,
         *,
         reference: "CalibratedLM | Adapter | str | None" = None,
         readout: str | Readout | None = None,
@@ -100,7 +100,8 @@ class CalibratedLM:
             questions: with answers for methods that use labels; none are looked at by the others.
             method: "temperature", "auto", "dirichlet", "top-label:beta", ... (labels); "daca", "matched-mean",
                 "soft:platt", ... (a reference model, no labels); "batch" (neither), all of them in `calibrators.FITS`;
-                "probe" (labels and hidden states, see `probing.fit_probe_on`).
+                "probe" (labels and hidden states, see `probing.fit_probe_on`). By default "temperature", or with a
+                reference "soft:platt": what was best without labels in benchmarks/shootout.py.
             reference: the pre-trained model of methods without labels: wrapped, an adapter, or a spec, whose model is
                 loaded beside this one and closed again.
             readout: how this model is read; kept for its answers.
@@ -114,6 +115,7 @@ class CalibratedLM:
             InputError: unknown method or option, groups missing, or a reference missing or given in vain.
             FitError: the data do not determine the calibrator.
         """
+        method = method or calibrators.default_fit(has_reference=reference is not None)
         if method == "probe":
             from calibwrap.probing import probed
 

@@ -60,6 +60,12 @@ def test_a_planted_temperature_is_found_without_labels() -> None:
     assert report.reference == reference.adapter.fingerprint()
 
 
+def test_without_a_named_method_a_reference_stands_in_for_labels() -> None:
+    base, post = toy_pair(seed=1, sharpness=3.0)
+    fitted = CalibratedLM(ToyAdapter(post), readout=LABEL).fit(unlabelled(QUESTIONS), reference=ToyAdapter(base))
+    assert fitted.calibrator.report.method == "soft:platt"  # type: ignore[attr-defined]
+
+
 def test_fitting_returns_a_new_model_and_leaves_the_old_one() -> None:
     lm = sharp()
     fitted = lm.fit(QUESTIONS)

@@ -126,6 +126,9 @@ FITS: Mapping[str, FitSpec] = MappingProxyType(
 )
 """Every fit by name."""
 
+DEFAULT_FIT, DEFAULT_WITHOUT_LABELS = "temperature", "soft:platt"
+"""What fits where no method is named: with labels, and with a reference in their place."""
+
 PROBE = "probe"
 """Name, as in `lm.fit(method=...)`, of the one fit that reads hidden states instead of scores: probing.py."""
 
@@ -160,6 +163,15 @@ KINDS: Mapping[str, type[Calibrator]] = OnDemand(
 
 ENTRY_POINTS = "calibwrap.calibrators"
 """Entry-point group where other packages list their calibrator classes under their `kind`."""
+
+
+def default_fit(*, has_reference: bool) -> str:
+    """Return the method where none is named.
+
+    >>> default_fit(has_reference=False), default_fit(has_reference=True)
+    ('temperature', 'soft:platt')
+    """
+    return DEFAULT_WITHOUT_LABELS if has_reference else DEFAULT_FIT
 
 
 def fit_named(method: str) -> FitSpec:

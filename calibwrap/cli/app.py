@@ -184,9 +184,9 @@ def fit(
     method: Annotated[
         str | None,
         typer.Option(
-            help="temperature (default), vector, matrix, or auto, which compares them (labels); daca, naive-kl "
-            "(--reference). Of free text: platt (default), isotonic, or auto-confidence; with --reference soft:platt "
-            "(default), soft:isotonic, or daca."
+            help="temperature (default), vector, matrix, or auto, which compares them (labels); with --reference "
+            "soft:platt (default), matched-mean, daca, or naive-kl. Of free text: platt (default), isotonic, or "
+            "auto-confidence; with --reference soft:platt (default), soft:isotonic, or daca."
         ),
     ] = None,
     reference: Reference = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Calibrator, Readout
-from calibwrap.calibrators import CONFIDENCE_FITS, PROBE, fit_for, fit_named
+from calibwrap.calibrators import CONFIDENCE_FITS, PROBE, default_fit, fit_for, fit_named
 from calibwrap.cli.calibrator_files import check_file_holds, check_file_holds_free, save_calibrator
 from calibwrap.cli.console import print_json, print_pairs, print_rows, progress_bar, say, say_spent
 from calibwrap.cli.free_text import Freely, are_free, check_for_options, check_name, check_unread, free_template
@@ -66,7 +66,7 @@ def run(
     if drawn.decoder is not None:
         check_name(drawn.decoder)
     check_for_options(drawn, source.data)
-    method = method or "temperature"
+    method = method or default_fit(has_reference=reference is not None)
     _check_undrawn(method, drawn)
     if method == PROBE:
         _run_probe(job, source, questions)

@@ -21,10 +21,15 @@ def files(toy_runtime: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "kind"), [("matched-mean", "temperature"), ("soft:platt", "chain"), ("soft:isotonic", "chain")]
+    ("named", "method", "kind"),
+    [
+        ((), "soft:platt", "chain"),
+        (("--method", "matched-mean"), "matched-mean", "temperature"),
+        (("--method", "soft:isotonic"), "soft:isotonic", "chain"),
+    ],
 )
-def test_no_answers_are_needed(run: Any, method: str, kind: str) -> None:
-    code, out, _ = run(*FIT, "--method", method, "--out", "cal.json")
+def test_no_answers_are_needed(run: Any, named: tuple[str, ...], method: str, kind: str) -> None:
+    code, out, _ = run(*FIT, *named, "--out", "cal.json")
     found = json.loads(out)
     assert code == 0
     assert (found["method"], found["kind"], found["agreement_rate"]) == (method, kind, 1.0)
