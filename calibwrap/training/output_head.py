@@ -72,7 +72,8 @@ class OutputHead:
     def logits_at(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Return the logits (n,), in 32 bits and differentiable, of one token each at n hidden states (n, D)."""
         weight, bias = self._weights()
-        logits = (hidden.float() * weight[ids].float()).sum(dim=1)
+        rows = torch.nn.functional.embedding(ids, weight, sparse=True)  # no gradient as large as the head for few rows
+        logits = (hidden.float() * rows.float()).sum(dim=1)
         logits = (logits if bias is None else logits + bias[ids].float()) * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 

@@ -309,6 +309,16 @@ def test_an_unusual_head_is_refused():
         OutputHead.of(model)
 
 
+def test_single_logits_leave_no_gradient_as_large_as_the_head():
+    model = models.llama()
+    head, weight = OutputHead.of(model), model.get_output_embeddings().weight
+    hidden, ids = torch.randn(3, weight.shape[1]), torch.tensor([5, 9, 5])
+    head.logits_at(hidden, ids).sum().backward()
+    assert weight.grad.is_sparse
+    wanted = torch.zeros_like(weight).index_add_(0, ids, hidden)
+    torch.testing.assert_close(weight.grad.to_dense(), wanted)
+
+
 def test_whole_logits_for_whoever_asks_trl_for_them(tmp_path):
     run = trainer(tmp_path)
     inputs = batch(run)
