@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _shootout_scores import Reading, Stored, teller
+from _shootout_scores import Reading, Stored, opened, teller
 
 import calibwrap as cw
 from calibwrap.calibrators import Probe, fit_probe
-from calibwrap.data import packaged_model
 from calibwrap.evaluate import question_keys
 from calibwrap.files import replacing
 from calibwrap.probing import DEPTHS, option_states
@@ -58,13 +57,13 @@ def fit_head_on_states(read: States, answers: np.ndarray) -> OnStates:
     return OnStates(fit_probe(by_layer, answers, read.mask))
 
 
-def read_states(readings: Sequence[Reading], work: Path) -> None:
+def read_states(readings: Sequence[Reading], work: Path, threads: int) -> None:
     """Read the hidden states of what is not kept yet; each model is opened once, and a set is read in pieces."""
     for model in dict.fromkeys(one.model for one in readings):
         left = [one for one in readings if one.model == model and not one.path(work).exists()]
         if not left:
             continue
-        with cw.wrap(f"hf:{packaged_model(model)}") as lm:
+        with opened(model, threads) as lm:
             for reading in left:
                 read_set(lm, reading, work)
 

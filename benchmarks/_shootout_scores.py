@@ -173,14 +173,20 @@ def read_all(readings: Iterable[Reading], work: Path, threads: int) -> None:
         if not reading.path(work).exists() and not at_chance(reading, work):
             by_model.setdefault(reading.model, []).append(reading)
     for model, left in by_model.items():
-        with cw.wrap(
-            f"llama-cpp:{packaged_model(model)}", n_threads=threads, n_threads_batch=threads, n_ctx=1024, verbose=False
-        ) as lm:
+        with opened(model, threads) as lm:
             for reading in left:
                 if at_chance(reading, work):
                     print(f"at chance, so that no correction is read: {reading}", file=sys.stderr, flush=True)
                     continue
                 keep(reading.path(work), read(lm, reading, work))
+
+
+def opened(model: str, threads: int) -> cw.CalibratedLM:
+    """Return a packaged model in Transformers, in bfloat16; its logits are worked out in float32."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return cw.wrap(f"hf:{packaged_model(model)}", dtype=torch.bfloat16)
 
 
 def read(lm: cw.CalibratedLM, reading: Reading, work: Path) -> Stored:

@@ -1,11 +1,11 @@
 """The shoot-out: every method of the shelf on real models and real question sets, with labels and without.
 
-Models are read through llama.cpp in two families: by summed option texts, and by letters where the model knows them
-(right more often than chance, at the 5 % level). Only letters have places, which batch calibration and the class-wise
-methods can mend. The reference of the methods without labels is Gemma-3-270m (pre-trained), read per token. Rows named
-"contextual" or "permuted" map a reading that corrects the plain one, and "probe" maps hidden states of option texts,
-read through Transformers. Sets of as many options are also judged as one, where each set is a group for
-group-temperature. Answers in free text have tables of their own: one confidence an answer, that of its tokens or what
+Models are read through Transformers, in bfloat16, in two families: by summed option texts, and by letters where the
+model knows them (right more often than chance, at the 5 % level). Only letters have places, which batch calibration and
+the class-wise methods can mend. The reference of the methods without labels is Gemma-3-270m (pre-trained), read per
+token. Rows named "contextual" or "permuted" map a reading that corrects the plain one, and "probe" maps hidden states
+of option texts. Sets of as many options are also judged as one, where each set is a group for group-temperature.
+Answers in free text, drawn by llama.cpp, have tables of their own: one confidence an answer, that of its tokens or what
 the model says when it is asked whether it is right, mapped with labels or by the reference's word (BaseCal, DACA).
 Their cells are means over the splits, and the least and greatest of them.
 
@@ -234,7 +234,7 @@ def main() -> None:
     free = [Reading(model, FREE, name, tuple(of)) for model in chosen.free_models for name, of in asked.items()]
     if not chosen.no_reading:
         read_all(readings, chosen.work, chosen.threads)
-        read_states(states, chosen.work)
+        read_states(states, chosen.work, chosen.threads)
         read_free(free, chosen.work, chosen.threads)
     held = there(readings, chosen.work)
     references = {name: one for (*how, name), one in held.items() if how == [REFERENCE, REFERENCE_READOUT]}
