@@ -23,6 +23,7 @@ from calibwrap.training.option_batches import (
     questions_of,
     trained_readout,
 )
+from calibwrap.training.packing import can_pack
 from calibwrap.training.rcft import ece_regulariser
 from calibwrap.training.settings import CftSettings, RcftSettings
 
@@ -119,6 +120,7 @@ class CFTTrainer(Trainer):  # type: ignore[misc]
                 labels=isinstance(self.readout, Label),
                 options=self.reads_options(args),
                 learns_prompt=self.learns_prompt,
+                packs=can_pack(without_peft(model), args.max_length),
             ),
             train_dataset=examples[0],
             eval_dataset=examples[1],
@@ -139,7 +141,8 @@ class CFTTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: Mapping[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the loss of one batch; Transformers' trainer calls it."""
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        texts = {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if name in inputs}
+        outputs = model(**texts, use_cache=False)
         log_z = torch.logsumexp(outputs.logits.float(), dim=-1)
         loss = self.objective(outputs.logits, log_z, inputs, num_items_in_batch)
         check_finite(loss, self.state.global_step)

@@ -19,6 +19,7 @@ from calibwrap.questions import Question
 from calibwrap.readouts import Continuation, Label, find_readout
 from calibwrap.readouts._forms import surface_forms
 from calibwrap.readouts.label import one_token_forms
+from calibwrap.training.packing import PADDING, packed, sees
 
 IGNORED = -100
 """Label of a token that the likelihood leaves out."""
@@ -114,31 +115,53 @@ class Collator:
     """Whether the batch must show the options' scores, or the right answer alone."""
     learns_prompt: bool
     """Whether the likelihood is that of question and answer, or of the answer alone."""
+    packs: bool = False
+    """Whether the options of a question stand in one row, each seeing the question and itself, or in a row each."""
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Return the batch of N questions.
 
-        `index` (N,); `input_ids`, `attention_mask` and `labels` (R, L), where every question has one row, or one a
-        text of an option if `options`; then also `row`, `column`, `token` and `counted` (N, K, F): which logit
-        says how probable each of the F tokens of an option is, and `divisor` (N, K).
+        `index` (N,); `input_ids` and `labels` (R, L), where every question has one row, or one a text of an option if
+        `options` and not `packs`; `attention_mask` (R, L), or (R, 1, L, L) beside `position_ids` (R, L) where options
+        are packed. With `options` also `row`, `column`, `token` and `counted` (N, K, F): which logit says how probable
+        each of the F tokens of an option is, and `divisor` (N, K).
         """
+        batch = {"index": torch.tensor([example.index for example in examples])}
+        if self.packs and self.options and not self.labels:
+            return {**batch, **self._packed(examples)}
         rows: list[list[int]] = []
         labels: list[list[int]] = []
         places = []
         for example in examples:
-            first = len(rows)
+            first, one = len(rows), 0 if self.labels else 1
+            begins = [(first + one * number, len(example.prompt)) for number in range(len(example.options))]
+            places.append(self._places(example, begins))
             for option in self._rows(example):
                 rows.append([*example.prompt, *(example.answer if option is None else example.options[option])])
                 learnt = option in (None, example.right)
                 labels.append(self._learnt(example) if learnt else [IGNORED] * len(rows[-1]))
-            places.append(self._places(example, first))
-        batch = {
-            "index": torch.tensor([example.index for example in examples]),
+        batch |= {
             "input_ids": _padded(rows, self.pad),
             "attention_mask": _padded([[1] * len(row) for row in rows], 0),
             "labels": _padded(labels, IGNORED),
         }
         return {**batch, **_stacked(places, examples)} if self.options else batch
+
+    def _packed(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return the batch but for `index`, a row a question, in which the right answer follows the question."""
+        rows = [packed(example.prompt, example.options, example.right) for example in examples]
+        width = max(len(row.ids) for row in rows)
+        places = [
+            self._places(example, [(number, start) for start in row.starts])
+            for number, (example, row) in enumerate(zip(examples, rows, strict=True))
+        ]
+        return {
+            "input_ids": _padded([row.ids for row in rows], self.pad),
+            "attention_mask": sees(_padded([row.parts for row in rows], PADDING)),
+            "position_ids": _padded([row.positions for row in rows], 0),
+            "labels": _padded([self._learnt(example) for example in examples], IGNORED, width),
+            **_stacked(places, examples),
+        }
 
     def _rows(self, example: Example) -> list[int | None]:
         """Return the option that each row of the question reads; None is the right answer."""
@@ -149,20 +172,17 @@ class Collator:
         prompt = example.prompt[1:] if self.learns_prompt else [IGNORED] * (len(example.prompt) - 1)
         return [IGNORED, *prompt, *example.answer]
 
-    def _places(self, example: Example, first: int) -> list[list[tuple[int, int, int]]]:
-        """Return (row, column, token) of every token of every option."""
+    def _places(self, example: Example, begins: Sequence[tuple[int, int]]) -> list[list[tuple[int, int, int]]]:
+        """Return (row, column, token) of every token of every option, from the row and column where each begins."""
         last = len(example.prompt) - 1
         return [
-            [
-                (first, last, token) if self.labels else (first + option, last + step, token)
-                for step, token in enumerate(tokens)
-            ]
-            for option, tokens in enumerate(example.options)
+            [(row, start + step - 1 if step and not self.labels else last, token) for step, token in enumerate(tokens)]
+            for (row, start), tokens in zip(begins, example.options, strict=True)
         ]
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    width = max(map(len, rows))
+def _padded(rows: Sequence[Sequence[int]], fill: int, at_least: int = 0) -> Tensor:
+    width = max(at_least, *map(len, rows))
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
 

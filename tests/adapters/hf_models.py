@@ -95,10 +95,10 @@ def llama(tokenizer=None, padded=0, seed=0, **options):
     )
 
 
-def gpt2():
+def gpt2(tokenizer=None, **options):
     """Learned positions, tied head, dropout in training."""
     settings = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "initializer_range": 0.25}
-    return build(GPT2LMHeadModel, GPT2Config(**_common(byte_level(), 0), **settings))
+    return build(GPT2LMHeadModel, GPT2Config(**{**_common(tokenizer or byte_level(), 0), **settings, **options}))
 
 
 def bloom():
@@ -107,12 +107,12 @@ def bloom():
     return build(BloomForCausalLM, BloomConfig(**_common(byte_level(), 0), **settings))
 
 
-def gemma3(window=8):
+def gemma3(window=8, tokenizer=None):
     """Sliding and full attention in turns; the window is shorter than most prompts of the tests."""
     settings = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
                 "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128, "initializer_range": 0.25,
                 "sliding_window": window, "layer_types": ["sliding_attention", "full_attention"]}  # fmt: skip
-    return build(Gemma3ForCausalLM, Gemma3TextConfig(**_common(byte_level(), 0), **settings))
+    return build(Gemma3ForCausalLM, Gemma3TextConfig(**_common(tokenizer or byte_level(), 0), **settings))
 
 
 def mamba():

@@ -1,5 +1,7 @@
 """CFT and RCFT: the losses against Transformers' own, the scores against the readouts, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from calibwrap.questions import Question
 from calibwrap.training import CFTConfig, CFTTrainer, RCFTConfig, RCFTTrainer, ece_regulariser
 from calibwrap.training.cft_trainer import build
 from calibwrap.training.option_batches import Collator, encoded, option_logprobs, trained_readout
+from calibwrap.training.packing import can_pack
 from calibwrap.training.settings import CftSettings, RcftSettings
+from tests.adapters import hf_models
 from tests.adapters.hf_models import metaspace
 from tests.training.cft_models import QUESTIONS, arguments, batch_of, byte_level, cft, rcft, tiny
 
@@ -18,6 +22,16 @@ from tests.training.cft_models import QUESTIONS, arguments, batch_of, byte_level
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+def texts(batch):
+    """Return what the model is given of a batch."""
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
+
+
+def options(question):
+    """Return how many options a question has."""
+    return len(question.options)
 
 
 def test_cft_is_masked_cross_entropy(tmp_path):
@@ -54,7 +68,7 @@ def test_rcft_without_weight_is_the_likelihood_of_question_and_answer(tmp_path):
 def test_the_options_rows_do_not_change_the_likelihood(tmp_path):
     trainer = rcft(tmp_path)
     batch = batch_of(trainer)
-    assert len(batch["input_ids"]) == 3 + 2 + 4
+    assert len(batch["input_ids"]) == 3
     alone = rcft(tmp_path, model=trainer.model, ece_weight=0.0)
     trainer.model.eval()
     torch.testing.assert_close(
@@ -65,9 +79,10 @@ def test_the_options_rows_do_not_change_the_likelihood(tmp_path):
     )
 
 
+@pytest.mark.parametrize("packs", [False, True], ids=["apart", "packed"])
 @pytest.mark.parametrize("name", ["continuation", "continuation:token", "continuation:byte", "label"])
 @pytest.mark.parametrize("tokenizer", [byte_level, metaspace], ids=["byte-level", "metaspace"])
-def test_scores_in_training_are_the_readouts(name, tokenizer):
+def test_scores_in_training_are_the_readouts(name, tokenizer, packs):
     """What the regulariser sees is what the readout says, with BOS where the tokenizer wants it."""
     readout = trained_readout(name)
     adapter = Transformers(tiny(tokenizer()), tokenizer())
@@ -75,10 +90,11 @@ def test_scores_in_training_are_the_readouts(name, tokenizer):
         with pytest.raises(AmbiguousOptions, match="not one token"):
             encoded(QUESTIONS, readout, adapter, 512)
         return
-    collate = Collator(pad=0, labels=name == "label", options=True, learns_prompt=True)
+    collate = Collator(pad=0, labels=name == "label", options=True, learns_prompt=True, packs=packs)
     batch = collate(encoded(QUESTIONS, readout, adapter, 512))
+    assert len(batch["input_ids"]) == (len(QUESTIONS) if packs or name == "label" else sum(map(options, QUESTIONS)))
     with torch.no_grad():
-        logits = adapter.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits = adapter.model(**texts(batch)).logits
     found = option_logprobs(logits, torch.logsumexp(logits, -1), batch, labels=name == "label")
     wanted = readout.ask(adapter, QUESTIONS)
     np.testing.assert_array_equal(torch.isfinite(found).numpy(), wanted.mask)
@@ -87,6 +103,41 @@ def test_scores_in_training_are_the_readouts(name, tokenizer):
     assert len(answers) == len(QUESTIONS)
     bos = batch["input_ids"][:, 0] == 1
     assert bos.all() if tokenizer is metaspace else not bos.any()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        tiny,
+        lambda: hf_models.gpt2(byte_level(), n_positions=512, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0),
+        lambda: hf_models.gemma3(512, byte_level()),
+    ],
+    ids=["llama", "gpt2", "gemma3"],
+)
+def test_a_packed_row_has_loss_and_gradient_of_rows_apart(tmp_path, model):
+    """Rows apart read every question once an option; the gradient is that of the same loss."""
+    found = []
+    for packs in (False, True):
+        trainer = rcft(tmp_path, model=model())
+        assert trainer.data_collator.packs
+        trainer.data_collator = replace(trainer.data_collator, packs=packs)
+        trainer.use_bins(trainer.e_step())
+        trainer.current_gradient_accumulation_steps = 1
+        trainer.model.train()
+        loss = trainer.compute_loss(trainer.model, batch_of(trainer, [0, 2, 4]))
+        loss.backward()
+        found.append((loss.detach(), [weight.grad for weight in trainer.model.parameters()]))
+    torch.testing.assert_close(found[1], found[0], atol=2e-6, rtol=1e-4)
+
+
+def test_models_that_read_no_packed_rows_read_them_apart(tmp_path):
+    """One takes no mask of pairs, one no positions, one keeps a state, and one forgets what a mask would show it."""
+    eager = tiny()
+    eager.set_attn_implementation("eager")
+    assert not rcft(tmp_path, model=eager).data_collator.packs
+    for model in (eager, hf_models.bloom(), hf_models.mamba()):
+        assert not can_pack(model, 16)
+    assert [can_pack(hf_models.gemma3(window=64), longest) for longest in (64, 65)] == [True, False]
 
 
 def test_the_e_step_is_the_readout_on_the_training_set(tmp_path):
