@@ -14,6 +14,9 @@ _FOR_TOKENIZER = (
 )  # fmt: skip
 """Options that say where a repository is; the tokenizer is looked for in the same place."""
 
+_TRAINED = "weights"
+"""Folder in which `calibwrap train` leaves whole weights."""
+
 
 def load_pair(target: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the model and the tokenizer at `target`.
@@ -75,9 +78,13 @@ def _model(target: str, place: str, options: Mapping[str, Any]) -> Any:
     try:
         model, info = transformers.AutoModelForCausalLM.from_pretrained(place, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        advice = (
+            "check the name, fetch the files again if they are incomplete, or use a model of a supported architecture."
+        )
+        if (Path(target) / _TRAINED / "config.json").is_file():
+            advice = f"what training wrote stands in '{Path(target) / _TRAINED}'."
         raise ModelError(
-            f"Transformers could not open the model '{target}' ({_first_line(error)}): check the name, fetch the files "
-            "again if they are incomplete, or use a model of a supported architecture."
+            f"Transformers could not open the model '{target}' ({_first_line(error)}): {advice}"
         ) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])

@@ -308,7 +308,7 @@ def answers_of(questions: Sequence[Question]) -> list[int]:
     if unknown:
         raise QuestionError(
             f"Answers are needed, and {len(unknown)} of {len(questions)} questions have none (first: {unknown[0]}): "
-            "add them, or use a method without labels, such as 'daca'."
+            "add them. Only to calibrate there are methods without labels, such as 'daca'."
         )
     return [question.answer for question in questions if question.answer is not None]
 

@@ -201,7 +201,7 @@ class CattoHead(Calibrator):
         if came != self.level:
             raise CapabilityError(
                 f"This head was trained at level '{self.level}', and scores of level '{came}' came: its temperatures "
-                f"mean nothing there. Train one with level='{came}'."
+                f"mean nothing there. Train one with level='{came}' (in its YAML file `level: {came}`)."
             )
 
     def _states(self, scores: TokenScores) -> Floats:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from calibwrap.cli import Interrupted
 from calibwrap.cli.console import print_json, print_rows, progress_bar, say
 
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
 
 def run(method: str | None, config: Path, dry_run: bool, resume: bool, as_json: bool) -> None:
     """Train, or say what training would do."""
-    from calibwrap.training.reading import read_settings
+    from calibwrap.training.reading import METHODS, read_settings
 
+    if method is not None and method not in METHODS:
+        raise typer.BadParameter(f"METHOD must be one of {', '.join(METHODS)}. Got {method!r}.")
+    if method is None and str(config) in METHODS and not config.exists():
+        raise typer.BadParameter(f"The file of settings is missing: calibwrap train {config} CONFIG.yaml")
     settings = read_settings(config, method)
     if dry_run:
         from calibwrap.training.plan import plan

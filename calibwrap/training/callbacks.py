@@ -6,11 +6,13 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
 from calibwrap.errors import CalibrationWarning, ModelError
+from calibwrap.training.checkpoints import mark_whole
 from calibwrap.training.held_out import HeldOutSet
 from calibwrap.training.log import RunLog
 from calibwrap.wrap import Progress
@@ -66,6 +68,16 @@ class StopCallback(TrainerCallback):  # type: ignore[misc]  # transformers is un
             self.stop.signal = _largest(self.stop.signal, args.device)
         if self.stop.requested:
             control.should_save = control.should_training_stop = True
+
+
+class WholeCallback(TrainerCallback):  # type: ignore[misc]
+    """Marks every checkpoint that was written to its end, so that a run goes on from no other."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """List the files of the checkpoint of this step; one process does."""
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and checkpoint.is_dir():
+            mark_whole(checkpoint)
 
 
 class LogCallback(TrainerCallback):  # type: ignore[misc]

@@ -210,9 +210,8 @@ def catto_loss_and_gradient(
 def _computed(
     logits: ArrayLike, targets: ArrayLike, mask: ArrayLike, terms: TokenLoss, *, gradient: bool
 ) -> tuple[float, NDArray[Any]]:
-    z = np.asarray(logits)
+    z, ids, shown = (_array(*named) for named in (("logits", logits), ("targets", targets), ("mask", mask)))
     z = z if z.dtype == np.float64 or z.dtype == np.float32 else z.astype(np.float64 if z.dtype == int else np.float32)
-    ids, shown = np.asarray(targets), np.asarray(mask)
     check_shapes(z.shape, ids.shape, shown.shape)
     keep = shown == 1
     check_kinds(ids.dtype, is_whole=ids.dtype.kind in "iu", is_mask=bool((keep | (shown == 0)).all()))
@@ -229,6 +228,21 @@ def _computed(
         if gradient:
             slope[at] = shares[part, None] * by_logits
     return total, slope
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Return an array of real numbers or truth values.
+
+    Raises:
+        InputError: it is ragged, or holds something else.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"'{name}' must be an array, all rows of one length: {error}.") from error
+    if array.dtype.kind in "OUScmM":
+        raise InputError(f"'{name}' must hold real numbers. Got {array.dtype}.")
+    return array
 
 
 def _rows(z: NDArray[Any], targets: Ints, terms: TokenLoss, *, gradient: bool) -> tuple[NDArray[Any], NDArray[Any]]:

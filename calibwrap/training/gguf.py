@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from calibwrap.errors import InputError, ModelError, need
 from calibwrap.files import replacing
+from calibwrap.training.weights import WEIGHTS
 
 OutType = Literal["f32", "f16", "q8_0"]
 """Number format of the matrices; norms and biases, which are small, stay in float32."""
@@ -46,6 +47,8 @@ def export_gguf(folder: str | Path, file: str | Path, *, outtype: OutType = "f32
     folder, file = Path(folder), Path(file)
     if not file.parent.is_dir():
         raise InputError(f"The folder of '{file}' does not exist: make it first, or choose another file.")
+    if file.is_dir():
+        raise InputError(f"'{file}' is a folder: give the path of a file, such as '{file / 'model.gguf'}'.")
     config, tokenizer = _opened(folder)
     with ExitStack() as opened, replacing(file) as part:
         tensors = dict(_tensors(folder, config, opened))
@@ -64,9 +67,11 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     """Return configuration and tokenizer of a folder whose architecture can be written."""
     transformers = need("transformers", feature="writing a GGUF file", extra="train")
     if not (folder / "config.json").is_file():
-        hint = (
-            " This folder holds an adapter: save merged weights." if (folder / "adapter_config.json").exists() else ""
-        )
+        hint = ""
+        if (folder / "adapter_config.json").exists():
+            hint = " This folder holds an adapter: save merged weights."
+        elif (folder / WEIGHTS / "config.json").exists():
+            hint = f" What training wrote stands in '{folder / WEIGHTS}'."
         raise ModelError(f"'{folder}' holds no config.json: give a folder of Transformers weights.{hint}")
     try:
         config = transformers.AutoConfig.from_pretrained(folder)

@@ -73,6 +73,15 @@ def is_finished(output: Path) -> bool:
     return bool(newline) and '"id": "finished"' in whole.splitlines()[-1]
 
 
+def has_begun(path: Path) -> bool:
+    """Return whether something was done in the run whose log, if there is one, is at `path`: a line after the first.
+
+    >>> has_begun(Path("nowhere"))
+    False
+    """
+    return path.exists() and path.read_bytes().count(b"\n") > 1
+
+
 def run_header(settings: TrainSettings, held_out: Sequence[Question]) -> dict[str, Any]:
     """Return what a run is determined by: settings that decide what is learnt, and a hash of the held-out questions."""
     import hashlib
@@ -129,7 +138,8 @@ def _shown(value: Any) -> str:
 def open_log(settings: TrainSettings, held_out: Sequence[Question], resume: bool) -> Iterator[RunLog]:
     """Yield the log in the output folder, which says what the run is determined by.
 
-    An error before anything was done leaves no log behind, so that the next start need not be a resumed one.
+    A log in which nothing is written down yet, since the process died before, is begun anew, and an error before
+    anything was done leaves none behind: the next start need not be a resumed one.
 
     Raises:
         JournalError: there is a log and `resume` is false, or it is that of other settings, which are named.
@@ -137,9 +147,10 @@ def open_log(settings: TrainSettings, held_out: Sequence[Question], resume: bool
     settings.output.mkdir(parents=True, exist_ok=True)
     path = Path(settings.output) / FILE
     header = run_header(settings, held_out)
-    if resume:
+    goes_on = resume or not has_begun(path)
+    if goes_on:
         check_same_run(path, header)
-    with Journal.open(path, header, resume) as journal:
+    with Journal.open(path, header, goes_on) as journal:
         try:
             yield RunLog(journal)
         except BaseException:

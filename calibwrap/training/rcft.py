@@ -154,8 +154,16 @@ def _targets(chances: Floats, accuracy: Floats, exists: Bools, rank_break: RankB
 
 
 def _plain(values: Any) -> Any:
-    """Return a numpy array of what may be a tensor on any device."""
-    return np.asarray(values.detach().cpu() if _is_tensor(values) else values, dtype=np.float64)
+    """Return a numpy array of what may be a tensor on any device.
+
+    Raises:
+        InputError: it is ragged, or holds no numbers.
+    """
+    try:
+        return np.asarray(values.detach().cpu().double() if _is_tensor(values) else values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        kind = type(values).__name__
+        raise InputError(f"Expected an array of numbers, all rows of one length. Got {kind}: {error}.") from error
 
 
 def _is_tensor(values: Any) -> bool:
@@ -193,13 +201,14 @@ def ece_regulariser(
     rank_break: RankBreak = "uniform",
     sampled: bool = False,
 ) -> Any:
-    """Return L_ECE, a differentiable torch scalar: the squared distance to the targets, a mean in each bin, summed.
+    """Return L_ECE: the squared distance to the targets, a mean in each bin, summed; of tensors differentiable.
 
     With d_i the sum over the options of (p - t)^2 of question i, it is the sum over all bins, the last one included, of
     the mean of d_i over the questions of the bin. No gradient flows through the targets.
 
     Args:
-        logprobs: (N, K) scores of the options, normalised or not; -inf where there is no option.
+        logprobs: (N, K) scores of the options, normalised or not; -inf where there is no option. A torch tensor gives a
+            differentiable scalar, anything else a float.
         bins: what the E-step found.
         members: (N,) bin of each question, as the E-step saw it; by default the bin of its confidence now.
         rank_break: as in `rcft_targets`.
@@ -207,7 +216,7 @@ def ece_regulariser(
             of that whole set's: (N_all / N) times the sum of d_i / N_m. Otherwise N_m is counted in the rows given.
 
     Raises:
-        InputError: shapes that do not fit together, or a bin that does not exist.
+        InputError: no rows, NaN, shapes that do not fit together, or a bin that does not exist.
 
     References:
         Xiao et al.: Restoring Calibration for Aligned Large Language Models (2025), L_ECE.
@@ -219,13 +228,44 @@ def ece_regulariser(
     """
     import torch
 
+    if not _is_tensor(logprobs):
+        rows = torch.from_numpy(_plain(logprobs))
+        return float(ece_regulariser(rows, bins, members, rank_break=rank_break, sampled=sampled))
+    _check_scores(logprobs, bins)
     exists = logprobs.detach() > -np.inf
     chances = torch.softmax(logprobs, dim=-1, dtype=torch.promote_types(logprobs.dtype, torch.float32))
-    own = bins.index(_plain(chances).max(axis=1)) if members is None else _plain(members).astype(np.int64)
-    if own.shape != (len(chances),) or not ((own >= 0) & (own < len(bins.rows))).all():
-        raise InputError(f"'members' must be {len(chances)} bins from 0 to {len(bins.rows) - 1}. Got {own.tolist()}.")
+    own = bins.index(_plain(chances).max(axis=1)) if members is None else _members(members, len(chances), bins)
     targets = rcft_targets(chances, bins.accuracy[own], rank_break=rank_break, mask=exists)
     distance = ((chances - targets) ** 2).sum(dim=-1)
     counted = bins.rows if sampled else np.bincount(own, minlength=len(bins.rows))
     scale = bins.rows.sum() / len(own) if sampled else 1.0
     return (distance * distance.new_tensor(scale / counted[own])).sum()
+
+
+def _check_scores(logprobs: Any, bins: Any) -> None:
+    """Return nothing when there are rows of options, each with one that has a score, and bins.
+
+    Raises:
+        InputError: there are not.
+    """
+    if not isinstance(bins, BinAccuracies):
+        raise InputError(f"'bins' must be a BinAccuracies, as bin_accuracies gives it. Got {type(bins).__name__}.")
+    if logprobs.ndim != 2 or 0 in logprobs.shape:
+        raise InputError(f"'logprobs' must have shape (N, K), neither of them 0. Got {tuple(logprobs.shape)}.")
+    best = logprobs.detach().amax(dim=1)
+    if not bool(best.isfinite().all()):
+        raise InputError("'logprobs' must be no NaN and not +inf, and every row must have an option that is not -inf.")
+
+
+def _members(members: Any, count: int, bins: BinAccuracies) -> Ints:
+    """Return the bin (N,) of each question.
+
+    Raises:
+        InputError: they are not as many, or no bins.
+    """
+    own = _plain(members)
+    if own.shape != (count,):
+        raise InputError(f"'members' must be the bins of {count} questions. Got shape {own.shape}.")
+    if not np.isin(own, np.arange(len(bins.rows))).all():
+        raise InputError(f"'members' must be bins from 0 to {len(bins.rows) - 1}. Got {own.tolist()[:5]}.")
+    return np.asarray(own, dtype=np.int64)

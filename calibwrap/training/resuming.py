@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from calibwrap.errors import JournalError
 from calibwrap.questions import Question
-from calibwrap.training.log import FILE, check_same_run, is_finished, run_header
+from calibwrap.training.checkpoints import CHECKPOINTS, last_checkpoint
+from calibwrap.training.log import FILE, check_same_run, has_begun, is_finished, run_header
 from calibwrap.training.reading import WeightSettings
-from calibwrap.training.run import CHECKPOINTS, check_log, last_checkpoint
+from calibwrap.training.run import check_log
 from calibwrap.training.settings import HeadSettings
 
 START = "from the beginning"
@@ -25,7 +26,8 @@ def beginning(settings: WeightSettings, held_out: Sequence[Question], resume: bo
     """
     path = settings.output / FILE
     check_log(settings.output)
-    if not path.exists() or not path.stat().st_size:
+    if not has_begun(path):
+        check_same_run(path, run_header(settings, held_out))
         return f"{START}: there is nothing to resume" if resume else START
     if not resume:
         raise JournalError(
@@ -51,4 +53,6 @@ def beginning_of_head(settings: HeadSettings, resume: bool) -> str:
     if settings.output.exists() and not resume:
         raise JournalError(f"{settings.output} is there already. Pass --resume to replace it, or choose another one.")
     folder = settings.output.with_suffix(".positions")
-    return f"with what was recorded in {folder}" if folder.is_dir() else START
+    if not folder.is_dir():
+        return START
+    return f"with what was recorded in {folder}; refused if that is of another model, or of other questions"

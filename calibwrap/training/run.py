@@ -1,6 +1,5 @@
 """One training run from its settings to weights, log and model card; it can be stopped at any time and goes on."""
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibwrap.errors import InputError, JournalError, need
 from calibwrap.readouts import find_readout
+from calibwrap.training.checkpoints import CHECKPOINTS, last_checkpoint
 from calibwrap.training.checks import check_trackers
 from calibwrap.training.licence import stated_licence
 from calibwrap.training.log import FILE, RunLog, is_finished, open_log
@@ -22,9 +22,6 @@ from calibwrap.wrap import Progress
 
 if TYPE_CHECKING:
     from calibwrap.training.held_out import Figures
-
-CHECKPOINTS = "checkpoints"
-"""Folder of the checkpoints in the output folder."""
 
 _TRAINERS = {
     "catto": "calibwrap.training.catto_trainer",
@@ -150,13 +147,13 @@ def _train(settings: WeightSettings, held_out: Sequence[Any], log: RunLog | None
     from calibwrap.training.callbacks import Stop
 
     torch.set_num_threads(settings.threads)
-    model, tokenizer = load_trainable(settings.model)
-    set_seed(settings.seed)  # LoRA's first weights are drawn when the trainer is built
-    trainer = _build(settings, model, tokenizer, held_out)
-    _check_parallel(trainer)
     stop = Stop()
-    _add_callbacks(trainer, settings, tokenizer, held_out, log, stop, progress)
-    with stop.listening():
+    with stop.listening():  # while the model is loaded, too: the run ends after its first step then
+        model, tokenizer = load_trainable(settings.model)
+        set_seed(settings.seed)  # LoRA's first weights are drawn when the trainer is built
+        trainer = _build(settings, model, tokenizer, held_out)
+        _check_parallel(trainer)
+        _add_callbacks(trainer, settings, tokenizer, held_out, log, stop, progress)
         step = _steps(trainer, settings)
         if log is not None and step >= settings.max_steps:  # what is asked to stop now has nothing left but to save
             _finish(trainer, settings, tokenizer, held_out, log)
@@ -237,21 +234,6 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
-    """Return the newest whole checkpoint in `folder` and its step; the trainer's state is what is written last.
-
-    >>> last_checkpoint(Path("nowhere")) is None
-    True
-    """
-    found = []
-    for state in folder.glob("checkpoint-*/trainer_state.json"):
-        try:
-            found.append((int(json.loads(state.read_text(encoding="utf-8"))["global_step"]), state.parent))
-        except (ValueError, KeyError):
-            continue  # killed while it was written: an older one is whole
-    return None if not found else (max(found)[1], max(found)[0])
-
-
 def check_log(output: Path) -> None:
     """Return nothing when checkpoints in `output` have the log of their run: else nothing says whose they are.
 
@@ -286,7 +268,7 @@ def _add_callbacks(
     """Let the run be logged, measured and stopped; held-out questions are measured before the wish to stop is seen."""
     from transformers import PrinterCallback
 
-    from calibwrap.training.callbacks import HeldOutCallback, LogCallback, StopCallback
+    from calibwrap.training.callbacks import HeldOutCallback, LogCallback, StopCallback, WholeCallback
     from calibwrap.training.held_out import held_out_set
 
     trainer.remove_callback(PrinterCallback)  # standard output is for results
@@ -295,6 +277,7 @@ def _add_callbacks(
     if log is not None and asked is not None and settings.held_out is not None:
         trainer.add_callback(HeldOutCallback(asked, settings.held_out.every_steps, log, stop, trainer))
     trainer.add_callback(StopCallback(stop))
+    trainer.add_callback(WholeCallback())
 
 
 def _steps(trainer: Any, settings: WeightSettings) -> int:

@@ -1,10 +1,13 @@
 """What a training run is asked to do: one validated record a method, read from YAML. Unknown keys are errors."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+LARGEST_SEED = 2**32 - 1
+"""Larger ones NumPy does not take."""
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -16,8 +19,17 @@ def _trainable(source: str) -> str:
     return source.removeprefix("hf:")
 
 
+def _patterned(targets: str | list[str]) -> str | list[str]:
+    """Return LoRA's targets, of which a single text is a regular expression."""
+    try:
+        re.compile(targets if isinstance(targets, str) else "")
+    except re.error as error:
+        raise ValueError(f"a text names layers by a regular expression, and this is none: {error}") from error
+    return targets
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Lora(_Strict):
@@ -26,7 +38,8 @@ class Lora(_Strict):
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: str | list[str] = "all-linear"
+    targets: Annotated[str | list[str], AfterValidator(_patterned)] = "all-linear"
+    """Names of layers, or one regular expression."""
 
 
 class QuestionSet(_Strict):
@@ -35,7 +48,7 @@ class QuestionSet(_Strict):
     source: str
     split: str = ""
     limit: int | None = Field(default=None, ge=1)
-    seed: int | None = Field(default=0, ge=0)
+    seed: int | None = Field(default=0, ge=0, le=LARGEST_SEED)
     """Order of the questions; None keeps the file's."""
 
     def load(self) -> list[Any]:
@@ -68,7 +81,7 @@ class TrainSettings(_Strict):
     """Folder of checkpoints, weights, model card and log."""
     train: QuestionSet
     held_out: HeldOut | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     max_steps: int = Field(default=60, ge=1)
     batch_size: int = Field(default=6, ge=1)
     """Examples at a time and process, pairs for CATTO, questions for the others; a step has `gradient_accumulation`
@@ -82,7 +95,7 @@ class TrainSettings(_Strict):
     merge: bool = True
     """Whether the output folder holds merged weights beside the adapter."""
     save_steps: int = Field(default=20, ge=1)
-    report_to: list[str] = []
+    report_to: Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = []
     """Transformers' trackers: "tensorboard", "wandb", ..."""
     threads: int = Field(default=1, ge=1)
     bf16: bool = False
@@ -180,7 +193,7 @@ class HeadSettings(_Strict):
     top: int = Field(default=20, ge=2)
     """Listed tokens a position that features are computed from."""
     width: int = Field(default=16, ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     max_epochs: int = Field(default=200, ge=1)
     patience: int = Field(default=20, ge=1)
 

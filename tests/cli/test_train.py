@@ -149,6 +149,9 @@ def test_without_torch_the_missing_package_is_what_is_told(run, config, monkeypa
     [
         ({"weigth": 0.1}, ["catto"], "'weigth' is unknown (did you mean 'weight'?)"),
         ({"lora": {"rang": 4}}, ["cft"], "'lora.rang' is unknown"),
+        ({"seed": 2**32}, ["cft"], "'seed': input should be less than or equal to 4294967295"),
+        ({"weight": float("inf")}, ["catto"], "'weight': input should be a finite number, got inf"),
+        ({"lora": {"targets": "["}}, ["cft"], "a text names layers by a regular expression, and this"),
         ({"max_steps": 0}, ["cft"], "'max_steps': input should be greater than or equal to 1, got 0"),
         ({"model": None}, ["cft"], "'model': input should be a valid string, got None"),
         ({"model": "vllm:m"}, ["cft"], "give a folder, id or file, without 'vllm:', got 'vllm:m'"),
@@ -156,7 +159,6 @@ def test_without_torch_the_missing_package_is_what_is_told(run, config, monkeypa
         ({"method": "cat"}, [], "(did you mean 'catto'?)"),
         ({"method": ["catto"]}, [], "must be one of catto, cft, head, rcft, rewarding-doubt. Got ['catto']"),
         ({}, [], "'method' in"),
-        ({}, ["dpo"], "must be one of catto, cft, head, rcft, rewarding-doubt. Got 'dpo'"),
     ],
 )
 def test_a_wrong_key_is_one_sentence(run, config, changed, words, sentence):
@@ -226,3 +228,11 @@ def test_there_is_a_preset_for_every_method():
 def test_wrong_usage_has_exit_code_2(run, config):
     assert run("train")[0] == 2
     assert run("train", "cft", str(config()), "more")[0] == 2
+    for words, told in ((("dpo", str(config())), "one of catto, cft, head, rcft"), (("catto",), "train catto CONFIG")):
+        code, out, err = run("train", *words)
+        assert (code, out) == (2, "")
+        assert told in " ".join(err.replace("│", " ").split())
+
+
+def test_one_tracker_needs_no_list(config):
+    assert read_settings(config(report_to="tensorboard"), "cft").report_to == ["tensorboard"]

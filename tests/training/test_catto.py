@@ -285,6 +285,12 @@ def test_unknown_options_are_refused(options, says):
         TokenLoss(**options)
 
 
+@pytest.mark.parametrize("logits", ["abc", [[[0.0, 1.0]], [[0.0]]], [[[1j, 0.0]]]], ids=["text", "ragged", "complex"])
+def test_what_is_no_array_of_numbers_is_refused(logits):
+    with pytest.raises(InputError, match="'logits' must"):
+        catto_loss(logits, [[0]], [[1]])
+
+
 def test_whole_numbers_as_torch_logits_are_refused():
     with pytest.raises(InputError, match="floating-point"):
         catto_loss(torch.zeros(1, 1, 2, dtype=torch.long), [[0]], [[1]])

@@ -12,7 +12,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from calibwrap.training import train
-from calibwrap.training.run import last_checkpoint
+from calibwrap.training.checkpoints import last_checkpoint
 
 from . import runs
 

@@ -127,6 +127,11 @@ def test_what_cannot_be_written_is_refused_by_name(tmp_path):
     assert not (tmp_path / "x.gguf").exists()
 
 
+def test_a_folder_is_no_file_to_write_to(tmp_path):
+    with pytest.raises(InputError, match="is a folder: give the path of a file"):
+        export_gguf(tmp_path, tmp_path)
+
+
 def test_folders_without_whole_weights_are_told(tmp_path):
     with pytest.raises(ModelError, match=r"no config\.json"):
         export_gguf(tmp_path, tmp_path / "x.gguf")

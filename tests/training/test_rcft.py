@@ -13,6 +13,9 @@ from calibwrap.errors import InputError
 from calibwrap.training import ece_regulariser, rcft_targets
 from calibwrap.training.rcft import BinAccuracies, bin_accuracies
 
+HALF = BinAccuracies(np.array([0.0, 1.0]), np.array([0.5]), np.array([2]))
+"""One bin, right half of the time."""
+
 
 def written_out(row, accuracy, rank_break="allow"):
     """The formula for one question, option by option, for probabilities and A away from the corners."""
@@ -193,8 +196,33 @@ def test_members_are_the_e_steps_own():
     score = torch.tensor([[0.6, 0.4]]).log()
     assert float(ece_regulariser(score, bins)) == pytest.approx(0.0, abs=1e-12)
     assert float(ece_regulariser(score, bins, [0])) == pytest.approx(2 * 0.2**2)
-    with pytest.raises(InputError, match="'members' must be 1 bins from 0 to 1"):
+    with pytest.raises(InputError, match="'members' must be bins from 0 to 1"):
         ece_regulariser(score, bins, [2])
+
+
+def test_arrays_give_a_float_and_tensors_a_tensor():
+    rows = np.log([[0.6, 0.4], [0.9, 0.1]])
+    value = ece_regulariser(rows, HALF)
+    assert isinstance(value, float)
+    assert value == pytest.approx(float(ece_regulariser(torch.tensor(rows), HALF)))
+    assert value == pytest.approx(np.mean([2 * 0.1**2, 2 * 0.4**2]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "bins", "members", "said"),
+    [
+        ([[0.0, 0.0]], None, None, "must be a BinAccuracies"),
+        (np.zeros((0, 2)), HALF, None, "neither of them 0"),
+        ([[np.nan, 0.0]], HALF, None, "must be no NaN"),
+        ([[-np.inf, -np.inf]], HALF, None, "an option that is not -inf"),
+        ([[0.0], [0.0, 1.0]], HALF, None, "all rows of one length"),
+        ([[0.0, 0.0]], HALF, [0, 0], "the bins of 1 questions"),
+        ([[0.0, 0.0]], HALF, [0.5], "must be bins from 0 to 0"),
+    ],
+)
+def test_what_the_regulariser_cannot_take_is_named(rows, bins, members, said):
+    with pytest.raises(InputError, match=said):
+        ece_regulariser(rows, bins, members)
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from calibwrap.readouts.verbalized import confidence_of
 from calibwrap.training import run as module
 from calibwrap.training import train
 from calibwrap.training.callbacks import LogCallback, Stop
+from calibwrap.training.checkpoints import last_checkpoint, mark_whole
 from calibwrap.training.doubt_answers import question_rows
 from calibwrap.training.doubt_measures import read_stated
 from calibwrap.training.log import open_log
-from calibwrap.training.run import last_checkpoint
+from calibwrap.training.resuming import beginning
 
 from . import runs
 
@@ -98,7 +100,54 @@ def test_where_the_best_checkpoint_is_kept_the_figures_are_its_own(folder):
     log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"finished"' not in line))
     for state in again.output.glob("checkpoints/*/trainer_state.json"):
         state.write_text(state.read_text().replace("run0/best/", "run0/best-again/"))
+        mark_whole(state.parent)
     same_weights(result.weights, train(again, resume=True).weights)
+
+
+@pytest.mark.parametrize("hurt", [Path.unlink, lambda file: os.truncate(file, 100)], ids=["gone", "cut off"])
+@pytest.mark.parametrize("file", ["optimizer.pt", "adapter_model.safetensors", "scheduler.pt", "whole.json"])
+def test_a_hurt_checkpoint_is_passed_over(whole, tmp_path, file, hurt):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(whole.output / "checkpoints", folder)
+    assert last_checkpoint(folder) == (folder / "checkpoint-5", 5)
+    hurt(folder / "checkpoint-5" / file)
+    assert last_checkpoint(folder) == (folder / "checkpoint-4", 4)
+
+
+def test_a_run_goes_on_before_a_hurt_checkpoint_to_the_same_weights(folder, whole):
+    asked = runs.settings(folder, "hurt")
+    shutil.copytree(whole.output, asked.output)
+    shutil.rmtree(asked.output / "weights")
+    os.truncate(asked.output / "checkpoints" / "checkpoint-5" / "optimizer.pt", 100)
+    log = asked.output / "training.jsonl"
+    log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if '"finished"' not in line))
+    assert beginning(asked, asked.held_out.load(), resume=True).startswith("after step 4 of 5")
+    same_weights(whole.weights, train(asked, resume=True).weights)
+
+
+def test_asked_to_stop_while_the_model_is_loaded_a_run_ends_after_its_first_step(folder, monkeypatch):
+    real = module.load_trainable
+
+    def interrupted(source):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(source)
+
+    monkeypatch.setattr(module, "load_trainable", interrupted)
+    result = train(runs.settings(folder, "early"))
+    assert (result.step, result.stopped_by) == (1, signal.SIGTERM)
+    assert last_checkpoint(result.output / "checkpoints")[1] == 1
+
+
+def test_a_run_that_was_killed_before_it_did_anything_begins_anew(folder, whole):
+    asked = runs.settings(folder, "killed-early")
+    asked.output.mkdir()
+    first = (whole.output / "training.jsonl").read_text().splitlines(keepends=True)[0]
+    (asked.output / "training.jsonl").write_text(first)
+    assert beginning(asked, asked.held_out.load(), resume=False) == "from the beginning"
+    with open_log(asked, asked.held_out.load(), resume=False) as log:
+        log.write_step(1, {"loss": 1.0})
+    with pytest.raises(JournalError, match="--resume"), open_log(asked, asked.held_out.load(), resume=False):
+        pass
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(folder, whole):
