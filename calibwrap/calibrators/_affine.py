@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from calibwrap.calibrators._affine_newton import Problem, newton
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.real_numbers import real_array, real_number
-from calibwrap.scores import Bools, Floats, logsumexp
+from calibwrap.scores import Bools, Floats
 
 RIDGE = 1e-6
 """Weight of half the squared distance from the identity: see `fit_affine`."""
@@ -92,7 +92,7 @@ def fit_penalised(logprobs: Floats, targets: Floats, *, full: bool, penalty: Pen
         table, converged = newton(Problem(inputs, mask, targets, *columns))
         found = np.concatenate([table[:, :-1].ravel(), table[:, -1]])
     else:
-        found, converged = _quasi_newton(entropy_and_gradient, identity, strengths)
+        found, converged = _quasi_newton(entropy_and_gradient, identity, strengths, inputs.mean(axis=0))
     before, after = (entropy_and_gradient(at)[0] for at in (identity, found))
     return Affine(found[:-k].reshape(start.shape), found[-k:], before, after, converged)
 
@@ -103,19 +103,35 @@ def _as_table(flat: Floats, k: int) -> Floats:
 
 
 def _quasi_newton(
-    entropy_and_gradient: Callable[[Floats], tuple[float, Floats]], identity: Floats, strengths: Floats
+    entropy_and_gradient: Callable[[Floats], tuple[float, Floats]], identity: Floats, strengths: Floats, mean: Floats
 ) -> tuple[Floats, bool]:
-    """Return flat parameters by L-BFGS-B, where the curvature of all of them at once would be too large."""
+    """Return flat parameters by L-BFGS-B, where the curvature of all of them at once would be too large.
+
+    It searches over (W, b + W m), m the inputs' mean (K,): log-probabilities lie far below 0, so that a change of W is
+    nearly the same change of b, and along such valleys the search would crawl.
+    """
     from scipy.optimize import minimize
 
-    def penalised(parameters: Floats) -> tuple[float, Floats]:
+    k = len(mean)
+
+    def shifted(parameters: Floats, sign: float) -> Floats:
+        """Return (W, b + sign W m)."""
+        weights = parameters[:-k].reshape(-1, k)
+        own = weights @ mean if len(weights) > 1 else weights[0] * mean
+        return np.concatenate([parameters[:-k], parameters[-k:] + sign * own])
+
+    def penalised(searched: Floats) -> tuple[float, Floats]:
+        parameters = shifted(searched, -1.0)
         value, gradient = entropy_and_gradient(parameters)
         away = parameters - identity
-        return value + 0.5 * float(strengths @ (away * away)), gradient + strengths * away
+        gradient = gradient + strengths * away
+        by_bias = gradient[-k:]
+        gradient[:-k] -= (np.outer(by_bias, mean) if len(gradient) > 2 * k else by_bias * mean).ravel()
+        return value + 0.5 * float(strengths @ (away * away)), gradient
 
-    options = {"maxiter": 1000, "maxfun": 3000, "ftol": 1e-13, "gtol": 1e-8, "maxcor": 20}
-    found = minimize(penalised, identity, jac=True, method="L-BFGS-B", options=options)
-    return np.asarray(found.x), bool(found.success)
+    options = {"maxiter": 3000, "maxfun": 6000, "ftol": 1e-13, "gtol": 1e-8, "maxcor": 20}
+    found = minimize(penalised, shifted(identity, 1.0), jac=True, method="L-BFGS-B", options=options)
+    return shifted(np.asarray(found.x), -1.0), bool(found.success)
 
 
 def _cross_entropy(
@@ -123,16 +139,26 @@ def _cross_entropy(
 ) -> Callable[[Floats], tuple[float, Floats]]:
     """Return the function that gives mean cross-entropy and its gradient at flat parameters (W, then b)."""
     n, k = inputs.shape
+    absent = None if mask.all() else ~mask
+    # sum of targets times logits is linear in the parameters, so one look at the rows is enough for it
+    of_weights = (targets.T @ inputs).ravel() if full else np.einsum("nk,nk->k", targets, inputs)
+    of_biases = targets.sum(axis=0)
 
     def at(parameters: Floats) -> tuple[float, Floats]:
         weights, biases = parameters[:-k], parameters[-k:]
-        mapped = inputs @ weights.reshape(k, k).T if full else inputs * weights
-        mapped = np.where(mask, mapped + biases, -np.inf)
-        normaliser = logsumexp(mapped)[:, None]
-        value = float((normaliser[:, 0] - (targets * np.where(mask, mapped, 0.0)).sum(axis=1)).mean())
-        excess = (np.exp(mapped - normaliser) - targets) / n  # (N, K)
-        by_weight = (excess.T @ inputs).ravel() if full else (excess * inputs).sum(axis=0)
-        return value, np.concatenate([by_weight, excess.sum(axis=0)])
+        logits = inputs @ weights.reshape(k, k).T if full else inputs * weights
+        logits += biases
+        if absent is not None:
+            logits[absent] = -np.inf
+        top = logits.max(axis=1, keepdims=True)
+        logits -= top
+        chances = np.exp(logits, out=logits)
+        total = chances.sum(axis=1, keepdims=True)
+        chances /= total
+        by_weight = (chances.T @ inputs).ravel() if full else np.einsum("nk,nk->k", chances, inputs)
+        value = float((top + np.log(total)).sum() - of_weights @ weights - of_biases @ biases) / n
+        gradient = np.concatenate([by_weight - of_weights, chances.sum(axis=0) - of_biases]) / n
+        return value, gradient
 
     return at
 
