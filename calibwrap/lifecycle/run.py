@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Readout
-from calibwrap.data import load_questions, packaged_model, packaged_models
+from calibwrap.data import load_questions
 from calibwrap.errors import InputError, JournalError, ModelError
 from calibwrap.inline_arrays import from_inline, inline
 from calibwrap.journal import Journal
@@ -30,6 +30,7 @@ from calibwrap.lifecycle.settings import (
 )
 from calibwrap.lifecycle.tally import Tally
 from calibwrap.metrics import CalibrationState
+from calibwrap.opening import file_of
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Question, Template, answers_of
 from calibwrap.readouts import Continuation, Label, find_readout
@@ -323,8 +324,7 @@ def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], stage: Stage
 def _spec_of(stage: Stage) -> str:
     """Return the spec that opens a model, the file of a packaged one in place of its name; it is fetched once."""
     runtime, _, target = stage.spec.partition(":")
-    is_packaged = target in {model.name for model in packaged_models()}
-    return f"{runtime}:{packaged_model(target)}" if is_packaged else stage.spec
+    return f"{runtime}:{file_of(runtime, target)}"
 
 
 def _check_size(spec: str, most: float | None) -> None:
