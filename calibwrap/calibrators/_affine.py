@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from calibwrap.calibrators._affine_newton import Problem, newton
 from calibwrap.errors import CalibrationWarning, InputError
 from calibwrap.real_numbers import real_array, real_number
-from calibwrap.scores import Bools, Floats
+from calibwrap.scores import Bools, Floats, log_softmax
 
 RIDGE = 1e-6
 """Weight of half the squared distance from the identity: see `fit_affine`."""
@@ -21,6 +21,10 @@ STRONGEST = 1e100
 """Largest strength of a penalty; it is squared and summed, which must not leave the range of floats."""
 MOST_FULL, MOST_DIAGONAL = 12, 64
 """Most options for which the whole curvature is worked out."""
+EXACT = 1e-13
+"""Nats that a fit may leave to gain."""
+Objective = Callable[[Floats], tuple[float, Floats]]
+"""Gives a value and its gradient at flat parameters (W, then b)."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +76,38 @@ def fit_affine(logprobs: Floats, targets: Floats, *, full: bool, ridge: float = 
     return fit_penalised(logprobs, targets, full=full, penalty=Penalty(ridge))
 
 
-def fit_penalised(logprobs: Floats, targets: Floats, *, full: bool, penalty: Penalty) -> Affine:
+def fit_penalised(
+    logprobs: Floats,
+    targets: Floats,
+    *,
+    full: bool,
+    penalty: Penalty,
+    begin: Affine | None = None,
+    tolerance: float = EXACT,
+) -> Affine:
     """Return weights (K, K) if `full`, else (K,), and biases (K,) of least mean cross-entropy plus penalty.
 
     `logprobs` (N, K) is -inf where there is no option; `targets` (N, K), whose rows sum to 1, is 0 there. A constant
     added to all biases (or one row added to all rows of W) changes no probability, so that the data alone leave these
     directions open, and separable data would send weights to infinity; a tiny ridge towards the identity settles both.
-    Starting at the identity, where the penalty is 0, the result is never worse than it.
+    Starting at the identity, where the penalty is 0, the result is never worse than it; `begin` is another start, from
+    which the way may be shorter. `tolerance` is how many nats may be left to gain.
     """
     k = logprobs.shape[1]
     mask = logprobs > -np.inf
     inputs = np.where(mask, logprobs, 0.0)
     start = np.eye(k) if full else np.ones(k)
     identity = np.concatenate([start.ravel(), np.zeros(k)])
+    first = identity if begin is None else np.concatenate([begin.weights.ravel(), begin.biases])
     entropy_and_gradient = _cross_entropy(inputs, mask, targets, full)
     strengths = penalty.weights(k, full=full)
     if k <= (MOST_FULL if full else MOST_DIAGONAL):
         columns = [_as_table(values, k) for values in (identity, strengths)]
-        table, converged = newton(Problem(inputs, mask, targets, *columns))
+        table, converged = newton(Problem(inputs, mask, targets, *columns), _as_table(first, k), tolerance)
         found = np.concatenate([table[:, :-1].ravel(), table[:, -1]])
     else:
-        found, converged = _quasi_newton(entropy_and_gradient, identity, strengths, inputs.mean(axis=0))
+        objective = _penalised(entropy_and_gradient, identity, strengths)
+        found, converged = _quasi_newton(objective, first, _Units.of(inputs, mask, strengths), tolerance)
     before, after = (entropy_and_gradient(at)[0] for at in (identity, found))
     return Affine(found[:-k].reshape(start.shape), found[-k:], before, after, converged)
 
@@ -102,41 +117,79 @@ def _as_table(flat: Floats, k: int) -> Floats:
     return np.concatenate([flat[:-k].reshape(k, -1), flat[-k:, None]], axis=1)
 
 
-def _quasi_newton(
-    entropy_and_gradient: Callable[[Floats], tuple[float, Floats]], identity: Floats, strengths: Floats, mean: Floats
-) -> tuple[Floats, bool]:
-    """Return flat parameters by L-BFGS-B, where the curvature of all of them at once would be too large.
+def _penalised(entropy_and_gradient: Objective, identity: Floats, strengths: Floats) -> Objective:
+    """Return the function that gives the penalised mean cross-entropy and its gradient at flat parameters."""
 
-    It searches over (W, b + W m), m the inputs' mean (K,): log-probabilities lie far below 0, so that a change of W is
-    nearly the same change of b, and along such valleys the search would crawl.
-    """
-    from scipy.optimize import minimize
-
-    k = len(mean)
-
-    def shifted(parameters: Floats, sign: float) -> Floats:
-        """Return (W, b + sign W m)."""
-        weights = parameters[:-k].reshape(-1, k)
-        own = weights @ mean if len(weights) > 1 else weights[0] * mean
-        return np.concatenate([parameters[:-k], parameters[-k:] + sign * own])
-
-    def penalised(searched: Floats) -> tuple[float, Floats]:
-        parameters = shifted(searched, -1.0)
+    def at(parameters: Floats) -> tuple[float, Floats]:
         value, gradient = entropy_and_gradient(parameters)
         away = parameters - identity
-        gradient = gradient + strengths * away
-        by_bias = gradient[-k:]
-        gradient[:-k] -= (np.outer(by_bias, mean) if len(gradient) > 2 * k else by_bias * mean).ravel()
-        return value + 0.5 * float(strengths @ (away * away)), gradient
+        return value + 0.5 * float(strengths @ (away * away)), gradient + strengths * away
 
-    options = {"maxiter": 3000, "maxfun": 6000, "ftol": 1e-13, "gtol": 1e-8, "maxcor": 20}
-    found = minimize(penalised, shifted(identity, 1.0), jac=True, method="L-BFGS-B", options=options)
-    return shifted(np.asarray(found.x), -1.0), bool(found.success)
+    return at
 
 
-def _cross_entropy(
-    inputs: Floats, mask: Bools, targets: Floats, full: bool
-) -> Callable[[Floats], tuple[float, Floats]]:
+@dataclass(frozen=True)
+class _Units:
+    """The numbers in which a search over (W, b) is round: about the same curvature along each of them, and no valley.
+
+    Log-probabilities lie far below 0, so that a change of W is nearly the same change of b. Where the penalty leaves
+    biases free, the search is therefore over (W, b + W m), m the inputs' mean.
+    """
+
+    mean: Floats
+    """(K,) by which a change of W is a change of b."""
+    scale: Floats
+    """(P,) of each parameter."""
+
+    @classmethod
+    def of(cls, inputs: Floats, mask: Bools, strengths: Floats) -> "_Units":
+        """Return those of rows (N, K), whose curvature is that of an average option."""
+        k = inputs.shape[1]
+        chances = np.exp(log_softmax(np.where(mask, inputs, -np.inf)))
+        curvature = float((chances * (1.0 - chances)).mean()) + 1e-12
+        free = curvature / (curvature + float(strengths[-k:].mean()))
+        mean = inputs.mean(axis=0)
+        spread = np.maximum((inputs**2).mean(axis=0) - free * mean**2, 1e-12)
+        of_weights = np.tile(spread, (len(strengths) - k) // k)
+        return cls(free * mean, 1.0 / np.sqrt(curvature * np.append(of_weights, np.ones(k)) + strengths))
+
+    def enter(self, parameters: Floats) -> Floats:
+        """Return flat parameters (W, then b) in these units."""
+        return self._shifted(parameters, 1.0) / self.scale
+
+    def leave(self, searched: Floats) -> Floats:
+        """Return flat parameters (W, then b)."""
+        return self._shifted(searched * self.scale, -1.0)
+
+    def gradient(self, by_parameters: Floats) -> Floats:
+        """Return the gradient in these units."""
+        by_bias = by_parameters[-len(self.mean) :]
+        by_weights = by_parameters[: -len(self.mean)]
+        is_full = len(by_weights) > len(by_bias)
+        change = np.outer(by_bias, self.mean).ravel() if is_full else by_bias * self.mean
+        return np.asarray(np.concatenate([by_weights - change, by_bias]) * self.scale)
+
+    def _shifted(self, parameters: Floats, sign: float) -> Floats:
+        k = len(self.mean)
+        weights = parameters[:-k].reshape(-1, k)
+        own = weights @ self.mean if len(weights) > 1 else weights[0] * self.mean
+        return np.concatenate([parameters[:-k], parameters[-k:] + sign * own])
+
+
+def _quasi_newton(objective: Objective, first: Floats, units: _Units, tolerance: float) -> tuple[Floats, bool]:
+    """Return flat parameters by L-BFGS-B, where the curvature of all of them at once would be too large."""
+    from scipy.optimize import minimize
+
+    def searched(at: Floats) -> tuple[float, Floats]:
+        value, gradient = objective(units.leave(at))
+        return value, units.gradient(gradient)
+
+    options = {"maxiter": 3000, "maxfun": 6000, "ftol": tolerance, "gtol": 1e5 * tolerance, "maxcor": 20}
+    found = minimize(searched, units.enter(first), jac=True, method="L-BFGS-B", options=options)
+    return units.leave(np.asarray(found.x)), bool(found.success)
+
+
+def _cross_entropy(inputs: Floats, mask: Bools, targets: Floats, full: bool) -> Objective:
     """Return the function that gives mean cross-entropy and its gradient at flat parameters (W, then b)."""
     n, k = inputs.shape
     absent = None if mask.all() else ~mask

@@ -19,7 +19,6 @@ from calibwrap.scores import Bools, Floats
 _CHUNK = 32_768  # numbers: they fit a second-level cache
 _MOST_STEPS = 200
 _MOST_HALVINGS = 60
-_CERTIFIED = 1e-13  # nats that a quadratic says are left to gain
 _PROMISED = 1e-4
 
 
@@ -83,16 +82,16 @@ class Problem:
         return mapped if self.full else np.where(self.mask[part], mapped, -np.inf)
 
 
-def newton(problem: Problem) -> tuple[Floats, bool]:
+def newton(problem: Problem, first: Floats, tolerance: float) -> tuple[Floats, bool]:
     """Return the coefficients (K, M) of least mean cross-entropy plus penalty, and whether they are certified.
 
-    Never above the start.
+    Never above `first`. Certified is what a quadratic says has less than `tolerance` nats left to gain.
     """
-    at, (value, gradient, curvature) = problem.start, problem.swept(problem.start)
+    at, (value, gradient, curvature) = first, problem.swept(first)
     for _ in range(_MOST_STEPS):
         step = _solved(curvature, gradient)
         promised = float(gradient @ step)
-        if 0.5 * promised < _CERTIFIED:
+        if 0.5 * promised < tolerance:
             return at, True
         for halvings in range(_MOST_HALVINGS):
             share = 0.5**halvings
@@ -101,7 +100,7 @@ def newton(problem: Problem) -> tuple[Floats, bool]:
             if reached[0] <= value - _PROMISED * share * promised:
                 break
         else:
-            return at, 0.5 * promised < 1e3 * _CERTIFIED
+            return at, 0.5 * promised < 1e3 * tolerance
         at, (value, gradient, curvature) = following, reached
     return at, False
 

@@ -63,6 +63,35 @@ def test_newton_equals_the_quasi_newton_search(full, monkeypatch):
     assert slow.converged
 
 
+@pytest.mark.parametrize("strength", [0.0, 1.0, 1e4])
+def test_a_search_over_many_options_is_short_whatever_the_penalty(strength, monkeypatch):
+    looks = []
+
+    def counted(*rows):
+        inner = exact(*rows)
+        return lambda at: looks.append(at) or inner(at)
+
+    exact = _affine._cross_entropy
+    monkeypatch.setattr(_affine, "_cross_entropy", counted)
+    logprobs, answers = made(6000, k=16)
+    found = fit_penalised(logprobs, np.eye(16)[answers], full=True, penalty=Penalty(1e-6, strength, strength))
+    assert found.converged
+    assert len(looks) < 400
+
+
+def test_where_a_temperature_is_the_truth_so_strong_a_penalty_is_chosen_that_nothing_is_lost():
+    random = np.random.default_rng(3)
+    truth = log_softmax(1.5 * random.normal(size=(11_000, 10)))
+    rows, answers = log_softmax(2.5 * truth), (truth + random.gumbel(size=truth.shape)).argmax(axis=1)
+
+    def held_out(fitted):
+        return -fitted(rows[1000:])[np.arange(10_000), answers[1000:]].mean()
+
+    best = held_out(cw.fit_temperature(rows[:1000], answers[:1000]))
+    assert held_out(cw.fit_dirichlet(rows[:1000], answers[:1000])) < best + 0.01
+    assert held_out(cw.fit_dirichlet(rows[:1000], answers[:1000], off_diagonal=10.0, intercept=10.0)) > best + 0.03
+
+
 def test_strong_penalties_leave_the_diagonal():
     logprobs, answers = made(400)
     fitted = cw.fit_dirichlet(logprobs, answers, off_diagonal=1e6, intercept=1e6)
