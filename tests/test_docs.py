@@ -42,6 +42,19 @@ def test_the_decision_table_knows_every_method() -> None:
     assert {stem for stem in stems if not re.search(rf"`{stem}[`:]", page)} == set()
 
 
+def test_every_method_has_a_page_that_says_the_same_things() -> None:
+    from calibwrap.calibrators import CONFIDENCE_FITS, FITS
+
+    stems = {name.partition(":")[0] for name in (*FITS, *CONFIDENCE_FITS)} - {"auto", "auto-confidence"}
+    pages = {page.stem: page for page in (ROOT / "docs" / "methods").glob("*.md")}
+    assert {"soft-labels" if stem == "soft" else stem for stem in stems} <= set(pages)
+    for name, page in pages.items():
+        text = page.read_text(encoding="utf-8")
+        for said in ("**When**", "**Formula**", "**Source**", "**Cost**", "**Where it fails**", "## Example", "```sh"):
+            assert said in text, f"{name} does not say {said}"
+        assert blocks(page, "python"), name
+
+
 def test_the_decision_table_says_whether_the_first_choice_stays() -> None:
     from calibwrap.calibrators import FITS
 

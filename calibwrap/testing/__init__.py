@@ -17,6 +17,7 @@ from calibwrap.testing.decoder_probe import DecoderProbe
 from calibwrap.testing.fit_checks import FIT_CHECKS, FitProbe, fit_checks
 from calibwrap.testing.toy import ToyAdapter, ToyModel
 from calibwrap.testing.toy_questions import exact_ece, option_logprobs, toy_pair, toy_questions
+from calibwrap.testing.toy_rows import toy_rows, toy_rows_of_two
 
 __all__ = [
     "ADAPTER_CHECKS",
@@ -46,4 +47,6 @@ __all__ = [
     "run_checks",
     "toy_pair",
     "toy_questions",
+    "toy_rows",
+    "toy_rows_of_two",
 ]
