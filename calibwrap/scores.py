@@ -31,7 +31,7 @@ def logsumexp(values: ArrayLike) -> Floats:
     >>> float(logsumexp([0.0, 0.0]).round(6))
     0.693147
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = _columns_together(np.asarray(values, dtype=np.float64))
     top = np.max(values, axis=-1, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
@@ -44,11 +44,19 @@ def log_softmax(logits: ArrayLike) -> Floats:
     >>> np.exp(log_softmax([0.0, 0.0, -np.inf])).tolist()
     [0.5, 0.5, 0.0]
     """
-    values = np.asarray(logits, dtype=np.float64)
+    values = _columns_together(np.asarray(logits, dtype=np.float64))
     top = np.max(values, axis=-1, keepdims=True, initial=-np.inf)
     with np.errstate(over="ignore"):  # large equal ones must share the probability 1
         values = values - np.where((np.abs(top) > 1e3) & np.isfinite(top), top, 0.0)
-    return np.asarray(values - logsumexp(values)[..., None])
+    return np.asarray(values - logsumexp(values)[..., None], order="C")
+
+
+def _columns_together(values: Floats) -> Floats:
+    """Return short rows in an order of memory in which numpy reduces them several times as fast.
+
+    Rows of eight and more stay: numpy sums them in another order there, and a row would change with its neighbours.
+    """
+    return np.asfortranarray(values) if values.ndim == 2 and values.shape[1] < 8 else values
 
 
 def checked_logits(name: str, values: ArrayLike) -> tuple[Floats, Bools]:

@@ -52,7 +52,7 @@ class Problem:
             loss, shares = _softmax(self._mapped(features, at, part), targets)
             total += loss
             excess = shares - targets
-            gradient += excess.T @ features[:, 0] if self.full else (excess[:, :, None] * features).sum(axis=0)
+            gradient += excess.T @ features[:, 0] if self.full else np.einsum("nk,nkm->km", excess, features)
             weighed = shares[:, :, None] * features
             for one in range(k):
                 block = slice(one * m, (one + 1) * m)
@@ -78,8 +78,9 @@ class Problem:
         return np.broadcast_to(row[:, None, :], (n, k, k + 1))
 
     def _mapped(self, features: Floats, at: Floats, part: slice) -> Floats:
-        mapped = features[:, 0] @ at.T if self.full else (features * at).sum(axis=2)
-        return mapped if self.full else np.where(self.mask[part], mapped, -np.inf)
+        if self.full:
+            return np.asarray(features[:, 0] @ at.T)
+        return np.where(self.mask[part], features[:, :, 0] * at[:, 0] + at[:, 1], -np.inf)
 
 
 def newton(problem: Problem, first: Floats, tolerance: float) -> tuple[Floats, bool]:
