@@ -19,7 +19,7 @@ from calibwrap.wrap import CalibratedLM, wrap
 
 MODEL, REFERENCE = "smollm2-135m-instruct", "gemma-3-270m"
 SETS = ("arc_easy", "sciq")
-METHODS = ("temperature", "daca")
+METHODS = ("temperature", "daca", "soft:platt")
 SEED = 0
 
 
@@ -76,9 +76,20 @@ def _print_sources(quiet: bool) -> None:
 def _print(name: str, found: Mapping[str, Any], told: Sequence[str], halves: str) -> None:
     print_figures(f"\n{name}: {MODEL}, {found['held_out']} held-out questions", found["series"])
     for method, fit in found["fits"].items():
-        agreement = fit["agreement_rate"]
-        labels = "with labels" if agreement is None else f"without labels, models agree on {agreement:.0%}"
-        say(f"  {method}: T = {fit['temperature']:.2f}, fitted on {fit['rows_used']} of {fit['rows']} rows, {labels}")
+        say(f"  {method}: {_told(method, fit)}")
     for sentence in told:
         say(f"- {sentence}")
     say(f"- {halves}")
+
+
+def _told(method: str, fit: Mapping[str, Any]) -> str:
+    """Return what a fit is and what it saw.
+
+    >>> _told("temperature", {"temperature": 2.0, "rows": 9, "rows_used": 8, "agreement_rate": None})
+    'T = 2.00, fitted on 8 of 9 rows, with labels'
+    """
+    number = f"T = {fit['temperature']:.2f}, " if "temperature" in fit else ""
+    agreement = fit["agreement_rate"]
+    agree = "" if agreement is None else f", models agree on {agreement:.0%}"
+    labels = "with labels" if method == "temperature" else f"without labels{agree}"
+    return f"{number}fitted on {fit['rows_used']} of {fit['rows']} rows, {labels}"

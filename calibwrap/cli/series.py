@@ -31,7 +31,7 @@ _FITS = {
 
 _INSIDE = {
     "class-wise": "{} of each option's probability",
-    "soft": "{} of the answer's confidence towards the reference's",
+    "soft": "{} towards the reference",
     "top-label": "{} of the first choice's probability",
 }
 """Fits that have a map of one confidence inside."""

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from calibwrap.summary import BINS
 
 BAR, OVER, UNDER, INK, GREY = "#b9c3d0", "#e69f00", "#56b4e9", "#1b1f24", "#555d68"
 """The colours of report.css in its light form; orange and blue are from the palette of Okabe and Ito (2008)."""
+WIDEST = 46
+"""Letters of a line above a diagram."""
 
 
 def reliability_picture(path: str | os.PathLike[str], section: Section, *, n_bins: int = BINS, dpi: int = 150) -> Path:
@@ -62,7 +65,7 @@ def _heading(name: str, confidence: Floats, correct: Bools, n_bins: int) -> str:
     """Return the name of a state and its main figures."""
     error = metrics.ece(confidence, correct, n_bins=n_bins)
     said = share(float(confidence.mean()))
-    return f"{name}\nECE {error:.3f}, says {said}, {counted(len(confidence), 'question')}"
+    return f"{fill(name, WIDEST)}\nECE {error:.3f}, says {said}, {counted(len(confidence), 'question')}"
 
 
 def _draw_reliability(axes: Any, curve: metrics.ReliabilityCurve) -> None:

@@ -20,7 +20,7 @@ def demo(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
 def test_demo_measures_writes_and_resumes(tmp_path: Path) -> None:
     first = demo(tmp_path)
     assert first.returncode == 0, first.stderr
-    for shown in ("raw", "temperature", "daca", "ECE", "Brier", "NLL"):
+    for shown in ("raw", "temperature", "daca", "soft:platt", "ECE", "Brier", "NLL"):
         assert shown in first.stdout
     for told in ("Apache-2.0", "Gemma", "CC-BY", "without labels, models agree on", "20 held-out questions"):
         assert told in first.stdout + first.stderr
