@@ -5,7 +5,8 @@ question of MMLU is from. "arc_easy" has options of its own in every question, a
 fit, which belongs to one list of options. Each library asks in its own words. brier shows lettered options (levels raw,
 L0: all rotations and the label prior, L1: a temperature on it, L2: a head on hidden states). calibwrap's defaults for
 such a model read each option's text after the question, which shows no other option: continuation; the same against
-what a text without a question gives; with the mean of unlabelled texts divided out (batch); a temperature; a probe.
+what a text without a question gives; with the mean of unlabelled texts divided out (batch); a temperature; a probe. It
+can also do what brier does, letters averaged over all rotations (permuted).
 
 The rows with 0, 50 and 300 labels are fitted on the same questions, and judged on the same others; five random splits.
 The label prior of either library sees the 300 texts without labels. A flip is another first choice after the options
@@ -220,7 +221,7 @@ class Theirs:
 class Ours:
     """calibwrap on one task; everything is read once."""
 
-    READOUTS = ("continuation", "contextual:continuation")
+    READOUTS = ("continuation", "contextual:continuation", "permuted:label")
 
     def __init__(self, task: Task, folder: Path) -> None:
         """Load the model, and read what the folder does not hold yet."""
@@ -229,17 +230,24 @@ class Ours:
         depth: int = self.lm.adapter.n_layers  # type: ignore[attr-defined]
         self.layers = tuple(sorted({round(part * depth) for part in DEPTHS}))
         file = folder / f"calibwrap-{task.name}.npz"
-        if not file.exists():
-            found = {name: self.lm.scores(task.questions, readout=name).logprobs for name in self.READOUTS}
-            found["states"] = option_states(self.lm.adapter, task.questions, self.layers)[0].astype(np.float32)
-            with replacing(file) as path, path.open("wb") as opened:
-                np.savez(opened, **found)
-        with np.load(file) as held:
-            self.read = {key: held[key] for key in held.files}
+        self.read: dict[str, np.ndarray] = {}
+        if file.exists():
+            with np.load(file) as held:
+                self.read = {key: held[key] for key in held.files}
+        reads: dict[str, Callable[[], np.ndarray]] = {
+            name: lambda name=name: self.lm.scores(task.questions, readout=name).logprobs for name in self.READOUTS
+        }
+        reads["states"] = lambda: option_states(self.lm.adapter, task.questions, self.layers)[0].astype(np.float32)
+        for name, read in reads.items():
+            if name not in self.read:
+                self.read[name] = read()
+                with replacing(file) as path, path.open("wb") as opened:
+                    np.savez(opened, **self.read)
 
     def fits(self, fit: np.ndarray) -> Iterator[tuple[str, int, str, Callable[[np.ndarray], np.ndarray]]]:
         """Yield name, number of labels, what is read of the model, and what gives the probabilities of some rows."""
-        plain, contextual = (self.read[key] for key in self.READOUTS)
+        plain, contextual, permuted = (self.read[key] for key in self.READOUTS)
+        yield "letters, permuted", 0, "permuted", lambda rows: np.exp(permuted[rows])
         yield "continuation", 0, "text", lambda rows: np.exp(plain[rows])
         yield "continuation, contextual", 0, "contextual", lambda rows: np.exp(contextual[rows])
         batch: cw.Calibrator = fit_batch(plain[fit]) if self.task.has_one_list else cw.Identity()
@@ -265,7 +273,7 @@ class Ours:
         """Return flips and seconds of each way to read; a calibrator adds microseconds to them."""
         questions, found = self.task.questions, dict[str, dict[str, float]]()
         turned = [replace(questions[row], options=questions[row].options[::-1]) for row in test[:FLIPPED]]
-        for what, readout in zip(("text", "contextual"), self.READOUTS, strict=True):
+        for what, readout in zip(("text", "contextual", "permuted"), self.READOUTS, strict=True):
             again = self.lm.scores(turned, readout=readout).logprobs[:, ::-1]
             flips = again.argmax(axis=1) != self.read[readout][test[:FLIPPED]].argmax(axis=1)
             seconds = clocked(lambda row, how=readout: self.lm.scores([questions[row]], readout=how), test)
