@@ -2,8 +2,9 @@
 
 A calibrated reference model that gives the chosen answer the probability p says: of answers like this one, a share p is
 right. Whatever is fitted to how right an answer was, from 0 to 1, can be fitted to p, and then needs no label. What
-comes out is as well calibrated as the reference is on the answers of the model, and no better. "BaseCal" (arXiv
-2601.03042, 2026) proposes it for free text, see `freetext.reevaluated`; this file does the same for options.
+comes out is as well calibrated as the reference is on the answers of the model, and no better: where the model knows
+what the reference does not, it is underrated, and no data without labels tell that. "BaseCal" (arXiv 2601.03042, 2026)
+proposes it for free text, see `freetext.reevaluated`; this file does the same for options.
 """
 
 import math
@@ -68,6 +69,8 @@ def soft_labels(post: Scores, pre: Scores, method: str) -> SoftLabels:
     choice = gaps.argmax(axis=0)
     weights = np.exp(reference)
     correct = weights[choice, np.arange(len(choice))] / weights.sum(axis=0)
+    own = (weights.max(axis=0) / weights.sum(axis=0)).mean()
+    word = f"By the reference's word the model is right in {correct.mean():.0%} of the questions, itself in {own:.0%}."
     report = FitReport(
         method=method,
         rows=len(pair.usable),
@@ -75,7 +78,7 @@ def soft_labels(post: Scores, pre: Scores, method: str) -> SoftLabels:
         objective_before=math.nan,
         objective_after=math.nan,
         agreement_rate=float(tied_tops(gaps, reference).mean()),
-        notes=pair.notes,
+        notes=(*pair.notes, f"{word} If the model is the abler one, its confidence comes out too low."),
         readout=pair.sources[0].readout,
         reference_readout=pair.sources[1].readout,
         date=today(),

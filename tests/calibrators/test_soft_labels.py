@@ -83,7 +83,7 @@ def test_a_reference_out_of_reach_is_told():
 def test_constant_rows_keep_one():
     fitted = cw.fit_matched_mean(np.zeros((3, 4)), np.log([[0.7, 0.1, 0.1, 0.1]] * 3))
     assert fitted.value == 1.0
-    assert "does not depend" in fitted.report.notes[0]
+    assert "does not depend" in fitted.report.notes[-1]
     assert fitted.report.interval is None
 
 
@@ -152,3 +152,10 @@ def test_settings_of_the_resamples_are_checked_as_in_daca(setting):
     for fit in (cw.fit_matched_mean, cw.fit_daca):
         with pytest.raises(InputError, match=f"'{next(iter(setting))}' must be a whole number of at least 0"):
             fit(rows, rows, **setting)
+
+
+def test_the_report_says_what_the_reference_thinks_of_model_and_itself():
+    pre = np.log([[0.8, 0.2], [0.4, 0.6]])  # the model's choice, the first, is right in .6; its own in .7
+    note = cw.fit_without_labels([[2.0, 0.0], [3.0, 0.0]], pre).report.notes[0]
+    assert "the model is right in 60% of the questions, itself in 70%" in note
+    assert "its confidence comes out too low" in note
