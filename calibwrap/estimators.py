@@ -179,6 +179,7 @@ class CalibratedClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator): 
             )
         if y is None:
             raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        named_fit(self.method)
         labels = np.asarray(column_or_1d(y, warn=True))
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
@@ -270,14 +271,27 @@ def fitted_on(
     Raises:
         InputError: a label that is no class, a method without labels, or options that it does not take.
     """
-    spec = fit_named(WORDS.get(method, method))
-    if not spec.needs_answers:
-        on = "a reference model" if spec.needs_reference else "scores alone"
-        raise InputError(f"'method' must be a fit with labels. Got {method!r}, which is fitted on {on}.")
+    spec = named_fit(method)
     right, given = _columns(labels, classes), options or {}
     if kind == "probabilities":
         return spec(logits, answers=right, **given)
     return _on_any_scale(spec, logits, right, given)
+
+
+def named_fit(method: str) -> FitSpec:
+    """Return the fit with labels of that name, scikit-learn's words included.
+
+    Raises:
+        InputError: there is none, or it is fitted without labels.
+
+    >>> named_fit("sigmoid").name
+    'class-wise:platt'
+    """
+    spec = fit_named(WORDS.get(method, method))
+    if not spec.needs_answers:
+        on = "a reference model" if spec.needs_reference else "scores alone"
+        raise InputError(f"'method' must be a fit with labels. Got {method!r}, which is fitted on {on}.")
+    return spec
 
 
 def _on_any_scale(spec: FitSpec, logits: Floats, right: Ints, options: dict[str, Any]) -> Calibrator:

@@ -221,6 +221,12 @@ def packed(header: dict[str, Any], arrays: Arrays | None) -> bytes:
         text = json.dumps(header, ensure_ascii=False, allow_nan=False, indent=None if arrays else 1)
     except ValueError as error:
         raise InputError(f"A record with NaN or infinity inside cannot be saved: {error}.") from error
+    except RecursionError as error:
+        raise InputError("A record that is nested so deep cannot be saved: chain fewer calibrators.") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"A text with half a character inside cannot be saved: {error}.") from error
     if not arrays:
         return f"{text}\n".encode()
     from safetensors.numpy import save as to_bytes
@@ -304,6 +310,8 @@ def checked_header(path: Path, text: str, kind: type[H], name: str, newest: int)
         raise SavedFileError(
             f"{path}: written by a newer calibwrap (format {version}; this one reads up to {newest}). Update calibwrap."
         )
+    if type(version) is not int or version < 1:
+        raise SavedFileError(f"{path}: 'format_version' must be a whole number from 1 on. Got {version!r}.")
     try:
         return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:

@@ -36,7 +36,7 @@ from calibwrap.saving import MAX_BYTES, check_provenance, load, save
 from tests.conformance.table import CALIBRATORS, CONFIDENCE_FITS, FITS
 
 HERE = Provenance(runtime="hf", model="tiny", revision="abc", dtype="float32", tokenizer="t", template="")
-VECTOR = VectorScaling([0.1, 1 / 3, -2.0], [0.0, 5e-324, 1e300])
+VECTOR = VectorScaling([0.1, 1 / 3, -2.0], [0.0, 5e-324, 1e99])
 MATRIX = MatrixScaling(np.random.default_rng(0).normal(size=(3, 3)), [0.0, -0.0, 0.3])
 
 
@@ -54,7 +54,7 @@ def test_a_temperature_comes_back_bit_for_bit(value, level):
     assert back.value.hex() == value.hex()
 
 
-floats = st.floats(allow_infinity=False, allow_nan=False)
+floats = st.floats(-1e100, 1e100)
 
 
 @settings(max_examples=40, deadline=None)
@@ -392,3 +392,26 @@ def test_a_chain_keeps_its_parts_types():
     back = round_trip(chain(Temperature(2.0), VECTOR))
     assert isinstance(back, Chain)
     assert [type(part) for part in back.parts] == [Temperature, VectorScaling]
+
+
+def test_weights_beyond_all_sense_are_refused_and_the_largest_give_no_nan():
+    with pytest.raises(InputError, match=r"at most 1e\+100 in size"):
+        VectorScaling([1e308, -1e308], [0.0, 0.0])
+    mapped = VectorScaling([1e100, -1e100], [1e100, 0.0])(np.log([[0.9, 0.1]]))
+    assert np.isfinite(np.exp(mapped)).all()
+    assert np.isfinite(np.exp(MatrixScaling([[1e100, -1e100], [-1e100, 1e100]], [0.0, 1e100])([[0.0, -1e300]]))).all()
+
+
+def test_texts_that_no_file_can_hold_are_named(tmp_path):
+    report = FitReport("temperature", 1, 1, 0.0, 0.0, notes=("\ud800",))
+    with pytest.raises(InputError, match="half a character"):
+        save(Temperature(2.0, report=report), tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_versions_are_whole_numbers_from_one_on(version, tmp_path):
+    save(Temperature(2.0), tmp_path / "x.json")
+    held = json.loads((tmp_path / "x.json").read_text())
+    (tmp_path / "x.json").write_text(json.dumps(held | {"format_version": version}))
+    with pytest.raises(SavedFileError, match="format_version"):
+        load(tmp_path / "x.json")

@@ -18,7 +18,7 @@ from calibwrap.scores import Bools, Floats, log_softmax
 RIDGE = 1e-6
 """Weight of half the squared distance from the identity: see `fit_affine`."""
 STRONGEST = 1e100
-"""Largest strength of a penalty; it is squared and summed, which must not leave the range of floats."""
+"""Largest strength of a penalty, weight or bias; they are multiplied and summed, which must not leave the range."""
 MOST_FULL, MOST_DIAGONAL = 12, 64
 """Most options for which the whole curvature is worked out."""
 EXACT = 1e-13
@@ -272,7 +272,7 @@ def checked_parameters(who: str, name: str, values: ArrayLike, shape: tuple[int,
         raise InputError(f"'{name}' of {who} must be an array of numbers. Got {type(values).__name__}.") from error
     if (array.ndim != 1 or array.size == 0) if shape is None else array.shape != shape:
         raise InputError(f"'{name}' of {who} must have shape {'(K,)' if shape is None else shape}. Got {array.shape}.")
-    if not np.isfinite(array).all():
-        raise InputError(f"'{name}' of {who} must be finite. Got {array.tolist()}.")
+    if not (np.abs(array) <= STRONGEST).all():
+        raise InputError(f"'{name}' of {who} must be finite, and at most {STRONGEST:g} in size. Got {array.tolist()}.")
     array.flags.writeable = False
     return array

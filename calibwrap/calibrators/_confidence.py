@@ -105,6 +105,27 @@ def log_odds(confidence: Floats, clip: float = CLIP) -> Floats:
     return np.asarray(np.log(inside) - np.log1p(-inside))
 
 
+def tied(probability: Floats) -> Floats:
+    """Return probabilities that came out of logarithms, those that rounding alone tells apart made equal.
+
+    Options of probability 0.6 come back from their normalised logarithms as 0.6 or as its neighbours, by what the other
+    options are; a map of steps would part them.
+
+    >>> tied(np.array([0.6, 0.6000000000000001, 1.0000000000000002])).tolist()
+    [0.6, 0.6, 1.0]
+    """
+    return np.asarray(np.minimum(np.round(probability, 12), 1.0))
+
+
+def few_rows(came: int, needed: int) -> tuple[str, ...]:
+    """Return a note where fewer rows came than a map of few numbers asks for, by rule of thumb.
+
+    >>> few_rows(12, 20), few_rows(20, 20)
+    (('12 rows are few: 20 and more are better.',), ())
+    """
+    return (f"{came} rows are few: {needed} and more are better.",) if came < needed else ()
+
+
 def cross_entropy(probability: Floats, correct: Floats, clip: float = CLIP) -> float:
     """Return the mean negative log-likelihood in nats of `correct` in [0, 1], probabilities clipped.
 

@@ -2,18 +2,32 @@
 
 import datetime
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibwrap.errors import CapabilityError, FitError, InputError
+from calibwrap.errors import CalibrationWarning, CapabilityError, FitError, InputError
 from calibwrap.real_numbers import real_number
 from calibwrap.scores import Bools, Floats, Ints, OptionScores, checked_logits
 
 WIDEST = 1e50
 """Largest gap between logits that a fit of weights or means takes."""
+
+
+def _are_probabilities(rows: Floats) -> bool:
+    """Return whether rows (N, K) can hardly be anything else: two and more, not all of them certain.
+
+    >>> _are_probabilities(np.array([[0.7, 0.3], [0.2, 0.8]])), _are_probabilities(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    (True, False)
+    """
+
+    def are(some: Floats) -> bool:
+        return bool(some.min() >= 0.0 and (np.abs(some.sum(axis=1) - 1.0) < 1e-6).all())
+
+    return len(rows) > 1 and are(rows[:2]) and are(rows) and bool(((rows > 0.0) & (rows < 1.0)).any())
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,13 @@ def fit_rows(name: str, scores: OptionScores | ArrayLike) -> FitRows:
         array = np.empty(0)
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
         array, _ = checked_logits(name, scores)
+    if _are_probabilities(array):
+        warnings.warn(
+            f"The rows of '{name}' lie in [0, 1] and sum to 1, as probabilities do; log-probabilities or logits are "
+            "expected, and are what these are taken for. Hand over their logarithm.",
+            CalibrationWarning,
+            stacklevel=3,
+        )
     return FitRows(array, np.ones(len(array), dtype=np.bool_), None)
 
 

@@ -25,6 +25,8 @@ from calibwrap.errors import CalibrationWarning, CapabilityError, FitError, Inpu
 from calibwrap.provenance import Candidate, FitReport
 from calibwrap.scores import Floats, Ints, OptionScores, checked_logits
 
+NOTHING = 1e-6
+"""Nats by which a method must be better at the least: a bootstrap takes rounding errors for a difference."""
 N_RESAMPLES = 2000
 """Bootstrap resamples of a paired interval."""
 
@@ -290,7 +292,7 @@ class Race:
 
 def _winner(found: Mapping[str, Trial], intervals: Mapping[str, tuple[float, float]], baseline: str) -> str:
     """Return the method of least log loss among those that beat the baseline outside the noise, else the baseline."""
-    better = [name for name, (_, high) in intervals.items() if high < 0.0 and name != IDENTITY]
+    better = [name for name, (_, high) in intervals.items() if high < -NOTHING and name != IDENTITY]
     return min(better, key=lambda name: _mean(found[name]) or 0.0, default=baseline)
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, checked_pairs, separation
+from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, checked_pairs, few_rows, separation
 from calibwrap.calibrators._inputs import today
 from calibwrap.calibrators._logistic import Minimum, mean_loss, minimum
 from calibwrap.calibrators.platt import checked_clip, smoothed
@@ -21,6 +21,8 @@ from calibwrap.provenance import FitReport
 from calibwrap.real_numbers import real_number
 from calibwrap.scores import Floats
 
+FEW = 30
+"""Rows below which a note says that they are few: ten for each number."""
 _PULL = 1e-7
 """How far the gradient of a slope that is held at 0 may point to better numbers above 0, by rounding."""
 
@@ -108,7 +110,7 @@ def fit_beta(confidence: ArrayLike, correct: ArrayLike, *, clip: float = CLIP) -
             objective_after=found.value,
             at_bound="lower" if min(a, b) == 0.0 else "",
             converged=found.converged,
-            notes=_notes(a, b, different, is_forced=forced, converged=found.converged),
+            notes=(*_notes(a, b, different, is_forced=forced, converged=found.converged), *few_rows(len(said), FEW)),
             date=today(),
         ),
     )

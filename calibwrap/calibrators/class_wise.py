@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator
+from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, tied
 from calibwrap.calibrators._confidence_fits import fit_part
 from calibwrap.calibrators._inputs import check_uncut, fit_rows, today
 from calibwrap.calibrators.top_label import checked_rows
@@ -60,7 +60,7 @@ class ClassWise(Calibrator):
                 f"This ClassWise was fitted on {len(self.parts)} labels and {k} options came: fit it on questions with "
                 "as many, or use TopLabel or Temperature, which take any number."
             )
-        probabilities = np.minimum(np.exp(logprobs), 1.0)
+        probabilities = tied(np.exp(logprobs))
         columns = [part(probabilities[..., index]) for index, part in enumerate(self.parts[:k])]
         mapped = np.clip(np.stack(columns, axis=-1), CLIP, 1.0 - CLIP)
         return np.where(logprobs > -np.inf, np.log(mapped), -np.inf)
@@ -116,5 +116,5 @@ def _one_label(
     exists = logprobs[:, label] > -np.inf
     if not exists.any():
         raise FitError(f"Label {label} is an option of none of the {len(right)} rows: leave its column out.")
-    confidence = np.minimum(np.exp(logprobs[exists, label]), 1.0)
+    confidence = tied(np.exp(logprobs[exists, label]))
     return fit_part(method, confidence, (right[exists] == label).astype(np.float64), **options)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators._affine import RIDGE, Penalty, checked_parameters
+from calibwrap.calibrators._affine import RIDGE, STRONGEST, Penalty, checked_parameters
 from calibwrap.calibrators._labelled import fit_affine_to_answers
 from calibwrap.errors import InputError
 from calibwrap.provenance import FitReport
@@ -68,7 +68,7 @@ class MatrixScaling(Calibrator):
                 f"This MatrixScaling mixes exactly {len(self.biases)} options and needs each above probability 0; a "
                 f"row with {fewest} came. Use VectorScaling or Temperature for questions of different lengths."
             )
-        return np.asarray(logprobs @ self.weights.T + self.biases)
+        return np.asarray(np.maximum(logprobs, -STRONGEST) @ self.weights.T + self.biases)
 
 
 def fit_matrix_scaling(

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, checked_pairs, log_odds, separation
+from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, checked_pairs, few_rows, log_odds, separation
 from calibwrap.calibrators._inputs import today
 from calibwrap.calibrators._logistic import Line, fit_line
 from calibwrap.errors import CalibrationWarning, InputError
@@ -19,6 +19,8 @@ from calibwrap.provenance import FitReport
 from calibwrap.real_numbers import real_number
 from calibwrap.scores import Floats
 
+FEW = 20
+"""Rows below which a note says that they are few: ten for each number."""
 _LEVEL = 1e-6
 """Nats by which the log-odds of a line must change over all rows for it to rise or fall; the fit rounds by less."""
 
@@ -105,7 +107,10 @@ def fit_platt(confidence: ArrayLike, correct: ArrayLike, *, clip: float = CLIP, 
             objective_before=line.before,
             objective_after=line.after,
             converged=line.converged,
-            notes=_notes(line, _falls(line, positions, right), is_spread, is_forced=smooth and not smoothing),
+            notes=(
+                *_notes(line, _falls(line, positions, right), is_spread, is_forced=smooth and not smoothing),
+                *few_rows(len(said), FEW),
+            ),
             date=today(),
         ),
     )

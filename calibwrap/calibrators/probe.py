@@ -146,6 +146,11 @@ def fit_probe(
     >>> probe.layer, bool((probe.of_states(states).argmax(axis=1) == answers).mean() > 0.9)
     (12, True)
     """
+    if not isinstance(states, Mapping):
+        raise InputError(
+            f"'states' must be a mapping from layer to an (N, K, D) array, such as {{12: states}}. Got "
+            f"{type(states).__name__}."
+        )
     strengths = _checked_settings(strengths, n_folds, seed)
     everything = _checked(states, answers, mask)
     data = _with_a_choice(everything, max(LEAST_ROWS, n_folds))
@@ -163,17 +168,25 @@ def fit_probe(
         f"On questions that no part of the fit saw: log loss {losses.mean():.4f} nats, accuracy {hits.mean():.3f} "
         f"({n_folds} outer folds)."
     )
+    guessing = float(np.log(data.mask.sum(axis=1)).mean())
     report = FitReport(
         method="probe",
         rows=len(everything.right),
         rows_used=len(rows),
-        objective_before=float(np.log(data.mask.sum(axis=1)).mean()),
+        objective_before=guessing,
         objective_after=float(_losses(fitted, data.right).mean()),
         notes=(note, *choice.notes, *([f"{left_out} rows were left out: they have one option."] if left_out else [])),
         provenance=provenance,
         candidates=choice.table,
         date=today(),
     )
+    if losses.mean() >= guessing:
+        warnings.warn(
+            f"{note} Guessing has {guessing:.4f} nats: the probe's probabilities are worth no more. Fit it on more "
+            "rows, or use a temperature.",
+            CalibrationWarning,
+            stacklevel=2,
+        )
     probe = Probe(choice.weights, choice.layer, template)
     return replace(probe, report=replace(report, readout=probe.readout))
 

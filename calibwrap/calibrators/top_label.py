@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, log_odds
+from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, log_odds, tied
 from calibwrap.calibrators._confidence_fits import fit_part
 from calibwrap.calibrators._inputs import FitRows, check_some, checked_answers, fit_rows
 from calibwrap.errors import InputError
@@ -102,7 +102,7 @@ class TopLabel(Calibrator):
 
     def _odds(self, confidence: Floats, second: Floats) -> Floats:
         """Return the first choice's mapped log-odds; `second` is the log share of the second among all others."""
-        odds = log_odds(np.asarray(self.part(np.minimum(confidence, 1.0))), CLIP)
+        odds = log_odds(np.asarray(self.part(tied(confidence))), CLIP)
         return np.maximum(odds, second + _AHEAD) if self.keeps_choice else odds
 
 
@@ -140,7 +140,7 @@ def fit_top_label(
     normalised, right = checked_rows(rows, answers)
     check_some(rows.usable, rows.notes)
     normalised, right = normalised[rows.usable], right[rows.usable]
-    confidence = np.minimum(np.exp(normalised.max(axis=1)), 1.0)
+    confidence = tied(np.exp(normalised.max(axis=1)))
     correct = (normalised.argmax(axis=1) == right).astype(np.float64)
     part, told = fit_part(method, confidence, correct, **options)
     notes = (*rows.notes, *told.notes)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.base import Calibrator
-from calibwrap.calibrators._affine import RIDGE, Penalty, checked_parameters
+from calibwrap.calibrators._affine import RIDGE, STRONGEST, Penalty, checked_parameters
 from calibwrap.calibrators._labelled import fit_affine_to_answers
 from calibwrap.errors import InputError
 from calibwrap.provenance import FitReport
@@ -66,7 +66,8 @@ class VectorScaling(Calibrator):
                 "as many, or use Temperature, which takes any number."
             )
         exists = logprobs > -np.inf
-        return np.where(exists, self.weights[:k] * np.where(exists, logprobs, 0.0) + self.biases[:k], -np.inf)
+        inputs = np.where(exists, np.maximum(logprobs, -STRONGEST), 0.0)
+        return np.where(exists, self.weights[:k] * inputs + self.biases[:k], -np.inf)
 
 
 def fit_vector_scaling(

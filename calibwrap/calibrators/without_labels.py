@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from calibwrap.calibrators._align import Scores
+from calibwrap.calibrators._confidence import tied
 from calibwrap.calibrators._confidence_fits import CONFIDENCE_MAPS, fit_part
 from calibwrap.calibrators.chain import Chain
 from calibwrap.calibrators.soft_labels import confidence_at, fit_matched_mean, matched_mean, soft_labels
@@ -51,7 +52,7 @@ def fit_without_labels(
         raise InputError(f"'method' must be one of {', '.join([MEAN, *CONFIDENCE_MAPS])}. Got {method!r}.")
     rows = soft_labels(post, pre, f"soft:{method}")
     first = matched_mean(rows)
-    part, told = fit_part(method, confidence_at(rows.gaps, 1.0 / first.value), rows.correct, **options)
+    part, told = fit_part(method, tied(confidence_at(rows.gaps, 1.0 / first.value)), rows.correct, **options)
     before = first.report or rows.report
     report = replace(
         rows.report,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from calibwrap import saving
 from calibwrap.base import Answer, Calibrator, Decoder, answer_of
+from calibwrap.calibrators import ConfidenceCalibrator
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json, printable
-from calibwrap.cli.free_text import FREE_DECODERS, TOKENS, Freely, is_free_name
+from calibwrap.cli.free_text import DEFAULT, FREE_DECODERS, TOKENS, Freely, is_free_name
 from calibwrap.cli.parts import named_template, open_model, read_readout
 from calibwrap.decoders import Greedy, SelfConsistency, TraceDecoder, fitted_on_traces
 from calibwrap.decoders.answering import check_template
@@ -98,6 +99,9 @@ def run(
     """Ask and print the answer."""
     if options and how.draws:
         _check_choosing(options, how)
+    saved = None if calibrator is None or (options and not how.draws) else load_calibrator(calibrator)
+    if isinstance(saved, ConfidenceCalibrator) and not options and not how.draws and not how.stream:
+        how = replace(how, decoder=DEFAULT)  # what `fit` draws for such a calibrator
     freely = None if options else _freely(how)
     if freely is not None:
         freely.checked("ask without -o", template)
@@ -106,7 +110,6 @@ def run(
             lm = opened.enter_context(open_model(spec, settings, read_readout(readout, template), calibrator, strict))
             _choose(lm, Question(question, options, context=context), as_json)
             return
-        saved = None if calibrator is None else load_calibrator(calibrator)
         lm = opened.enter_context(open_model(spec, settings))
         names: Mapping[str, str] = {}
         decoder: Decoder

@@ -18,6 +18,7 @@ from calibwrap.evaluate_free import find_judge
 from calibwrap.evaluate_free_answers import collect_answers
 from calibwrap.freetext import references_of
 from calibwrap.guarantees import Guard, fit_guard
+from calibwrap.guarantees.selective import check_enough
 from calibwrap.guarded import GuardedLM
 from calibwrap.guarded_answers import GuardedAnswers, fit_guard_on
 from calibwrap.questions import FreeQuestion, Question, answers_of
@@ -70,6 +71,7 @@ def _run_options(
     promise: Promise,
 ) -> None:
     answers = answers_of(questions)  # before a model is loaded
+    check_enough(len(questions), **asdict(promise))
     say(f"{len(questions)} questions from {source.data}; loading {job.spec}", job.as_json)
     how = read_readout(readout, template)
     with resumable(), open_model(job.spec, job.settings, how, calibrator, strict=True, cache=_cache(job)) as lm:
@@ -92,6 +94,7 @@ def _run_free(
 ) -> None:
     drawn.checked(source.data, template)
     references_of(questions)
+    check_enough(len(questions), **asdict(promise))
     saved = None if calibrator is None else load_calibrator(calibrator)
     say(f"{len(questions)} questions in free text from {source.data}; loading {job.spec}", job.as_json)
     with resumable(), open_model(job.spec, job.settings, cache=_cache(job)) as lm:

@@ -65,15 +65,16 @@ class ConformalSets:
         check_threshold(self.threshold)
         object.__setattr__(self, "rows", checked_count("rows", self.rows))
 
-    def __call__(self, scores: OptionScores) -> Bools:
+    def __call__(self, scores: OptionScores | ArrayLike) -> Bools:
         """Return which options of N questions are in their set, (N, K); the first choice always is.
 
-        Where a backend cut its list off, an option is in if it might be: the set holds the one that exact scores would
-        give.
+        Scores are calibrated ones, as `fit_sets` takes them. Where a backend cut its list off, an option is in if it
+        might be: the set holds the one that exact scores would give.
         """
-        least, _ = nonconformity(scores, self.method, penalty=self.penalty, free_ranks=self.free_ranks)
-        inside = scores.mask & (least <= (math.inf if self.threshold is None else self.threshold))
-        inside[np.arange(len(scores)), scores.choice] = True
+        known = _known(scores)
+        least, _ = nonconformity(known, self.method, penalty=self.penalty, free_ranks=self.free_ranks)
+        inside = known.mask & (least <= (math.inf if self.threshold is None else self.threshold))
+        inside[np.arange(len(known)), known.choice] = True
         return np.asarray(inside)
 
 
@@ -112,7 +113,7 @@ def fit_sets(
     >>> fit_sets(rows, [0, 0, 0, 1], coverage=0.6).threshold.__round__(6)  # the 3rd smallest: ceil(5 * 0.6) = 3
     0.3
     """
-    known = scores if isinstance(scores, OptionScores) else OptionScores(scores, readout="")  # type: ignore[arg-type]  # an array is made of it
+    known = _known(scores)
     check_open_share("coverage", coverage)
     right = right_options(known, answers)
     _, most = nonconformity(known, method, penalty=penalty, free_ranks=free_ranks)
@@ -126,6 +127,11 @@ def fit_sets(
         )
     found = None if threshold == math.inf else threshold
     return ConformalSets(method, float(coverage), found, len(right), float(penalty), int(free_ranks))
+
+
+def _known(scores: OptionScores | ArrayLike) -> OptionScores:
+    """Return scores, made of (N, K) log-probabilities or logits where they are none yet."""
+    return scores if isinstance(scores, OptionScores) else OptionScores(scores, readout="")  # type: ignore[arg-type]  # an array is made of it
 
 
 def conformal_quantile(values: ArrayLike, coverage: float) -> float:
@@ -144,7 +150,7 @@ def conformal_quantile(values: ArrayLike, coverage: float) -> float:
     array = array_of("'values'", values, np.float64)
     if array.ndim != 1 or not len(array) or np.isnan(array).any():
         raise InputError(f"'values' must be at least one number and none NaN, shape (n,). Got shape {array.shape}.")
-    rank = math.ceil((len(array) + 1) * coverage - 1e-9)  # 10 * 0.9 must not be a hair above 9
+    rank = max(math.ceil((len(array) + 1) * coverage - 1e-9), 1)  # 10 * 0.9 must not be a hair above 9
     return math.inf if rank > len(array) else float(np.sort(array)[rank - 1])
 
 

@@ -77,12 +77,19 @@ class Guard:
         check_open_share("risk", self.risk)
         check_open_share("delta", self.delta)
         check_threshold(self.threshold)
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
+            raise InputError(f"'threshold' is a confidence from 0 to 1. Got {self.threshold!r}.")
         object.__setattr__(self, "rows", checked_count("rows", self.rows))
         counts = (self.errors, self.answered, self.tested, self.rows)
         if any(isinstance(count, bool) or not isinstance(count, int) for count in counts) or not (
             0 <= self.errors <= self.answered <= self.tested <= self.rows
         ):
             raise InputError(f"'errors' <= 'answered' <= 'tested' <= 'rows' must be whole numbers. Got {counts}.")
+        if self.bound is not None and not self.bound <= self.risk * (1.0 + 1e-9):
+            raise InputError(
+                f"{self.errors} errors in {self.answered} answers bound the risk at {self.bound:.4g}, which is above "
+                f"the promised {self.risk:g}: such a guard keeps no promise."
+            )
 
     def __call__(self, answer: Answer) -> Answer | Abstention:
         """Return the answer itself, or an abstention where its confidence is too low.
@@ -148,13 +155,8 @@ def fit_guard(
     check_open_share("delta", delta)
     risk, delta, seed = float(risk), float(delta), checked_count("seed", seed, least=0)
     chances, hits = checked_pair(confidence, correct, soft=False)
+    check_enough(len(hits), risk, delta)
     design, test = _split(len(hits), seed)
-    least = math.ceil(min(math.log(delta) / math.log1p(-risk), 1e15))  # infinite for the smallest risks
-    if len(test) < least:
-        raise FitError(
-            f"{len(hits)} rows cannot show a risk of at most {risk:g} with chance {1 - delta:g}, even without an error:"
-            f" bring at least {math.ceil(least / (1 - DESIGN_SHARE))}, or ask for less."
-        )
     thresholds = _candidates(chances[design])
     planned = _counts(chances[design], hits[design], thresholds)
     answered, errors = _counts(chances[test], hits[test], thresholds)
@@ -171,6 +173,25 @@ def fit_guard(
         return Guard(float(risk), float(delta), None, len(hits), len(test), 0, 0)
     counts = (len(hits), len(test), int(answered[last]), int(errors[last]))
     return Guard(float(risk), float(delta), float(thresholds[last]), *counts)
+
+
+def check_enough(rows: int, risk: float, delta: float) -> None:
+    """Return nothing when so many rows might show the risk; may be asked before a model is.
+
+    Raises:
+        InputError: `risk` or `delta` is not strictly between 0 and 1.
+        FitError: even without an error they could not.
+
+    >>> check_enough(39, risk=0.1, delta=0.05)
+    """
+    check_open_share("risk", risk)
+    check_open_share("delta", delta)
+    least = math.ceil(min(math.log(delta) / math.log1p(-risk), 1e15))  # infinite for the smallest risks
+    if len(_split(rows, 0)[1]) < least:
+        raise FitError(
+            f"{rows} rows cannot show a risk of at most {risk:g} with chance {1 - delta:g}, even without an error:"
+            f" bring at least {math.ceil(least / (1 - DESIGN_SHARE))}, better twice as many, or ask for less."
+        )
 
 
 def risk_bound(errors: int, answered: int, delta: float) -> float:

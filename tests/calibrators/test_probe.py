@@ -153,12 +153,16 @@ def test_widths_are_compared():
         Probe([1.0, 2.0], 1).of_states(np.zeros((1, 3, 4)))
 
 
-@pytest.mark.filterwarnings("error::calibwrap.errors.CalibrationWarning")
-def test_options_that_are_all_alike_are_defined():
+def test_a_probe_that_knows_no_more_than_a_guess_is_told_of():
     states = np.zeros((30, 3, 2))
-    probe = fit_probe({1: states}, np.arange(30) % 3, **QUICK)
+    with pytest.warns(CalibrationWarning, match=r"Guessing has 1\.0986 nats"):
+        probe = fit_probe({1: states}, np.arange(30) % 3, **QUICK)
     assert probe.weights.tolist() == [0.0, 0.0]
-    assert issubclass(CalibrationWarning, UserWarning)
+
+
+def test_states_without_their_layer_are_named():
+    with pytest.raises(InputError, match=r"'states' must be a mapping from layer .+ Got ndarray"):
+        fit_probe(np.zeros((30, 3, 2)), np.arange(30) % 3, **QUICK)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_as_many_questions_as_folds_are_asked_for():
 
 
 def test_questions_with_one_option_teach_nothing():
-    states, answers, _ = planted(60, k=3)
+    states, answers, _ = planted(60, k=3, size=3.0)
     alone = np.arange(60) % 3 == 0
     mask = ~alone[:, None] | (np.arange(3) == answers[:, None])
     probe = fit_probe({1: states}, answers, mask, **QUICK)

@@ -197,3 +197,27 @@ def test_top_label_calibrates_what_a_temperature_cannot():
         mapped = np.exp(fitted(logprobs, answers)(logprobs))
         errors[name] = cw.metrics.ece(mapped.max(axis=1), mapped.argmax(axis=1) == answers)
     assert errors["top-label"] < 0.03 < errors["temperature"]
+
+
+@pytest.mark.parametrize("fit", [cw.fit_top_label, cw.fit_class_wise])
+@pytest.mark.parametrize("method", ["isotonic", "histogram", "venn-abers"])
+def test_equal_probabilities_that_rounding_tells_apart_are_mapped_alike(fit, method):
+    rest = np.array([0.3, 0.1, 0.05, 0.35, 0.2, 0.25])
+    rows = np.log(np.tile(np.stack([np.full(6, 0.6), rest, 0.4 - rest], axis=1), (100, 1)))
+    answers = np.where(np.random.default_rng(0).uniform(size=600) < 0.5, 0, 1)
+    assert len(set(np.exp(log_softmax(rows))[:, 0])) > 1  # 0.6 and its neighbours
+    more = {"keeps_choice": False} if fit is cw.fit_top_label else {}
+    fitted = fit(rows, answers, method=method, **more)
+    part = fitted.part if fit is cw.fit_top_label else fitted.parts[0]
+    said = np.exp(log_softmax(rows))[:, 0]
+    assert np.ptp(part(np.round(said, 12))) == 0.0
+    if fit is cw.fit_top_label:
+        assert np.ptp(np.exp(fitted(rows))[:, 0]) < 1e-12
+
+
+def test_probabilities_in_place_of_log_probabilities_are_told_of():
+    logprobs, answers = made()
+    with pytest.warns(CalibrationWarning, match="lie in \\[0, 1\\] and sum to 1"):
+        cw.fit_temperature(np.exp(logprobs), answers)
+    with pytest.warns(CalibrationWarning, match="'pre' lie in"):
+        cw.fit_daca(logprobs, np.exp(logprobs))

@@ -180,3 +180,13 @@ def test_the_row_of_a_wrong_answer_and_numpys_whole_numbers() -> None:
     assert type(sets.rows) is int
     with pytest.raises(InputError, match="'rows' must be a whole number of at least 1"):
         ConformalSets("lac", 0.8, 0.5, 0)
+
+
+def test_arrays_go_in_where_scores_do():
+    rows = np.log([[0.6, 0.3, 0.1], [0.9, 0.06, 0.04]])
+    sets = ConformalSets("lac", coverage=0.8, threshold=0.75, rows=9)
+    assert sets(rows).tolist() == sets(cw.OptionScores(rows, readout="x")).tolist()
+
+
+def test_the_smallest_coverage_takes_the_smallest_score():
+    assert conformal_quantile([0.4, 0.1, 0.3], 1e-13) == 0.1

@@ -157,3 +157,11 @@ def test_a_guard_of_unsound_numbers_is_refused(change) -> None:
         Guard(**{**fields, **change})
     with pytest.raises(InputError, match="'errors'"):
         risk_bound(3, 2, 0.1)
+
+
+def test_a_guard_that_contradicts_its_own_counts_is_refused():
+    fields = {"delta": 0.05, "rows": 400, "tested": 300, "answered": 120}
+    with pytest.raises(InputError, match="bound the risk at"):
+        Guard(risk=0.01, threshold=0.5, errors=38, **fields)
+    with pytest.raises(InputError, match="confidence from 0 to 1"):
+        Guard(risk=0.5, threshold=-5.0, errors=3, **fields)
