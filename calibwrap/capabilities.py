@@ -96,3 +96,17 @@ def check_needs(who: str, needs: Needs, backend: str, provides: Provides) -> Non
         wanted, given = getattr(needs, name), getattr(provides, name)
         if wanted and given is not None and given < wanted:
             raise CapabilityError(f"{who} needs {name}={wanted}, and the backend '{backend}' has {given}: {instead}.")
+
+
+def check_reference(who: str, needs: Needs, backend: str, provides: Provides) -> None:
+    """Return nothing when a reference model's `provides` covers `needs`; asked before any model reads anything.
+
+    Raises:
+        CapabilityError: as `check_needs`, and says that the reference is meant.
+
+    >>> check_reference("the label readout", Needs(given_ids=4), "toy", Provides(given_ids=None))
+    """
+    try:
+        check_needs(who, needs, backend, provides)
+    except CapabilityError as error:
+        raise CapabilityError(f"Of the reference: {error} 'reference_readout' says how it is read.") from error

@@ -18,8 +18,8 @@ from calibwrap import saving
 from calibwrap.answer_scores import of_answers
 from calibwrap.base import Adapter, Calibrator, Readout
 from calibwrap.calibrators import Temperature, fit_for, fit_named, on_questions
-from calibwrap.capabilities import check_needs
-from calibwrap.errors import CapabilityError, InputError, JournalError, PromptTooLong, QuestionError
+from calibwrap.capabilities import check_reference
+from calibwrap.errors import InputError, JournalError, PromptTooLong, QuestionError
 from calibwrap.files import replacing
 from calibwrap.halves import held_out_rows, over_halves
 from calibwrap.journal import Journal
@@ -262,7 +262,7 @@ def evaluate(
     asked = [(lm, chosen, "journal.jsonl")]
     if reference is not None:
         how = default_reference_readout(chosen) if reference_readout is None else find_readout(reference_readout)
-        check_reference_reads(reference, how)
+        check_reference(f"readout {how.label!r}", how.needs, reference.adapter.name, reference.adapter.provides)
         asked.append((reference, how, "reference.jsonl"))
     read = []
     for turn, (model, how, name) in enumerate(asked):
@@ -281,19 +281,6 @@ def evaluate(
     if folder is not None:
         write(result, folder)
     return result
-
-
-def check_reference_reads(reference: CalibratedLM, readout: Readout) -> None:
-    """Return nothing when the reference can be read that way; asked before a model reads anything.
-
-    Raises:
-        CapabilityError: its backend cannot give what the readout needs.
-    """
-    adapter = reference.adapter
-    try:
-        check_needs(f"readout {readout.label!r}", readout.needs, adapter.name, adapter.provides)
-    except CapabilityError as error:
-        raise CapabilityError(f"Of the reference: {error} 'reference_readout' says how it is read.") from error
 
 
 def write(result: Evaluation, folder: Path) -> None:

@@ -52,10 +52,7 @@ def log_softmax(logits: ArrayLike) -> Floats:
 
 
 def _columns_together(values: Floats) -> Floats:
-    """Return short rows in an order of memory in which numpy reduces them several times as fast.
-
-    Rows of eight and more stay: numpy sums them in another order there, and a row would change with its neighbours.
-    """
+    """Return rows of fewer than 8, whose sums stay the same, in an order that numpy reduces several times as fast."""
     return np.asfortranarray(values) if values.ndim == 2 and values.shape[1] < 8 else values
 
 
@@ -375,8 +372,7 @@ def _checked_lists(
 
 def _is_certain(shown: Floats, most: Floats) -> Bools:
     """Return (N,) where the option with most shown has at least as much as any other can have."""
-    best = np.argmax(shown, axis=1)[:, None]
-    rivals = most.copy()
+    best, rivals = np.argmax(shown, axis=1)[:, None], most.copy()
     np.put_along_axis(rivals, best, -np.inf, axis=1)
     return np.asarray(np.take_along_axis(shown, best, axis=1)[:, 0] >= rivals.max(axis=1))
 

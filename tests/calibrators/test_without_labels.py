@@ -125,3 +125,24 @@ def test_rows_are_compared_once(monkeypatch):
     monkeypatch.setattr(soft_labels, "paired", lambda *rows: calls.append(1) or paired(*rows))
     cw.fit_without_labels(*problem(4), "isotonic")
     assert len(calls) == 1
+
+
+def test_a_reference_that_cannot_be_read_so_is_named_before_the_model_is_asked(tmp_path):
+    from calibwrap.capabilities import Provides
+    from calibwrap.evaluate import evaluate
+    from calibwrap.testing import ToyAdapter, ToyModel, toy_questions
+
+    asked = []
+
+    class Counted(ToyAdapter):
+        def next_token(self, *arguments, **options):
+            asked.append(arguments)
+            return super().next_token(*arguments, **options)
+
+    lm = cw.CalibratedLM(Counted(ToyModel.random()), readout=cw.Label(min_mass=0.0))
+    reference = cw.CalibratedLM(ToyAdapter(ToyModel.random(), Provides(top=3, token_bytes=True)))
+    with pytest.raises(CapabilityError, match=r"Of the reference: .+ 'reference_readout' says how"):
+        evaluate(
+            lm, toy_questions(20), tmp_path / "out", fit=["daca"], reference=reference, reference_readout="continuation"
+        )
+    assert not asked
