@@ -82,6 +82,7 @@ def test_an_empty_answer_stays_certainly_wrong_and_out_of_the_fit():
     assert fitted == without
     assert (fitted.report.rows, fitted.report.rows_used, fitted.report.readout) == (5, 4, "mine")
     assert fitted.report.notes == (
+        "4 rows are few: 20 and more are better.",
         "1 of 5 answers say nothing that could be read: they keep confidence 0.",
         "2 of 10 completions were malformed or said nothing.",
     )
