@@ -212,23 +212,20 @@ def packed(header: dict[str, Any], arrays: Arrays | None) -> bytes:
     """Return the bytes of a file: the header as JSON, or a safetensors file with the same JSON where there are arrays.
 
     Raises:
-        InputError: NaN or infinity in the header.
+        InputError: NaN, infinity or half a character in the header.
 
     >>> json.loads(packed({"a": 0.5}, {}))
     {'a': 0.5}
     """
     try:
         text = json.dumps(header, ensure_ascii=False, allow_nan=False, indent=None if arrays else 1)
-    except ValueError as error:
-        raise InputError(f"A record with NaN or infinity inside cannot be saved: {error}.") from error
-    except RecursionError as error:
-        raise InputError("A record that is nested so deep cannot be saved: chain fewer calibrators.") from error
-    try:
-        text.encode()
+        as_json = f"{text}\n".encode()
     except UnicodeEncodeError as error:
         raise InputError(f"A text with half a character inside cannot be saved: {error}.") from error
+    except ValueError as error:
+        raise InputError(f"A record with NaN or infinity inside cannot be saved: {error}.") from error
     if not arrays:
-        return f"{text}\n".encode()
+        return as_json
     from safetensors.numpy import save as to_bytes
 
     return bytes(to_bytes(arrays, {_METADATA_KEY: text}))

@@ -331,3 +331,17 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtra, match=r"calibwrap\[sklearn\]"):
         importlib.reload(calibwrap.estimators)
+
+
+def test_an_unknown_method_is_named_before_anything_is_trained():
+    trained = []
+
+    class Counted(LinearDiscriminantAnalysis):
+        def fit(self, X, y):  # noqa: N803
+            trained.append(len(y))
+            return super().fit(X, y)
+
+    X, y = make_classification(60, random_state=0)  # noqa: N806
+    with pytest.raises(InputError, match="Did you mean 'temperature'"):
+        CalibratedClassifier(Counted(), method="temprature").fit(X, y)
+    assert not trained

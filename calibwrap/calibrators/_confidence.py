@@ -126,6 +126,16 @@ def few_rows(came: int, needed: int) -> tuple[str, ...]:
     return (f"{came} rows are few: {needed} and more are better.",) if came < needed else ()
 
 
+def alike_answers(correct: Floats) -> tuple[str, ...]:
+    """Return a note where all answers (N,) are equally right, so that a map has one value.
+
+    >>> alike_answers(np.zeros(3))
+    ('All answers are equally right: the map says the same of every confidence.',)
+    """
+    told = "All answers are equally right: the map says the same of every confidence."
+    return (told,) if np.ptp(correct) == 0.0 else ()
+
+
 def cross_entropy(probability: Floats, correct: Floats, clip: float = CLIP) -> float:
     """Return the mean negative log-likelihood in nats of `correct` in [0, 1], probabilities clipped.
 

@@ -11,6 +11,9 @@ from calibwrap.errors import InputError
 from calibwrap.provenance import FitReport
 from calibwrap.scores import Floats, OptionScores, TokenScores, log_softmax
 
+DEEPEST = 50
+"""Chains inside chains that one may hold; more would be read and saved by as many calls inside each other."""
+
 
 @dataclass(frozen=True)
 class Chain(Calibrator):
@@ -33,6 +36,8 @@ class Chain(Calibrator):
         wrong = [type(part).__name__ for part in self.parts if not isinstance(part, Calibrator)]
         if wrong or not self.parts:
             raise InputError(f"'parts' must be at least one Calibrator. Got {wrong or 'none'}.")
+        if self.depth > DEEPEST:
+            raise InputError(f"Chains inside chains may be {DEEPEST} deep. Got {self.depth}: 'chain' makes them flat.")
         levels = sorted({part.level for part in self.parts})
         if len(levels) > 1:
             raise InputError(
@@ -43,6 +48,11 @@ class Chain(Calibrator):
         object.__setattr__(self, "level", levels[0])
         object.__setattr__(self, "keeps_argmax", all(part.keeps_argmax for part in self.parts))
         object.__setattr__(self, "needs", _joint_needs(part.needs for part in self.parts))
+
+    @property
+    def depth(self) -> int:
+        """How many chains stand inside each other here, this one included."""
+        return 1 + max((part.depth for part in self.parts if isinstance(part, Chain)), default=0)
 
     def __call__(self, scores: Any) -> Any:
         """Return what the parts make of `scores` in order; parts that map one confidence hand it on as it is."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.calibrators._affine import checked_parameters
-from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, checked_pairs, cross_entropy
+from calibwrap.calibrators._confidence import CLIP, ConfidenceCalibrator, alike_answers, checked_pairs, cross_entropy
 from calibwrap.calibrators._inputs import today
 from calibwrap.errors import FitError, InputError
 from calibwrap.provenance import FitReport
@@ -114,7 +114,7 @@ def fit_histogram_binning(
         rows_used=len(said),
         objective_before=cross_entropy(said, right),
         objective_after=_loss(shares, rows, sums),
-        notes=_notes(rows, int((shares != values).sum()), is_alike=bool(np.ptp(right) == 0.0)),
+        notes=(*_notes(rows, int((shares != values).sum())), *alike_answers(right)),
         date=today(),
     )
     return HistogramBinning(edges, shares, report=report)
@@ -154,7 +154,7 @@ def _in_order(values: Floats, rows: Floats) -> Floats:
     return np.asarray(np.clip(np.maximum.accumulate(pooled), 0.0, 1.0))
 
 
-def _notes(rows: Floats, n_pooled: int, *, is_alike: bool) -> tuple[str, ...]:
+def _notes(rows: Floats, n_pooled: int) -> tuple[str, ...]:
     """Return what a reader should know."""
     filled = rows[rows > 0]
     notes = []
@@ -162,8 +162,6 @@ def _notes(rows: Floats, n_pooled: int, *, is_alike: bool) -> tuple[str, ...]:
         notes.append(f"{len(rows) - len(filled)} of {len(rows)} bins have no rows and keep their middle.")
     if filled.min() < FEW:
         notes.append(f"The smallest bin has {int(filled.min())} rows: its share is a rough one below {FEW}.")
-    if is_alike:
-        notes.append("All answers are equally right: the map says the same of every confidence.")
     if n_pooled:
         notes.append(f"{n_pooled} bins were in the wrong order and took their neighbours' common value.")
     return tuple(notes)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from calibwrap.calibrators._affine import checked_parameters
-from calibwrap.calibrators._confidence import ConfidenceCalibrator, checked_pairs, cross_entropy
+from calibwrap.calibrators._confidence import ConfidenceCalibrator, alike_answers, checked_pairs, cross_entropy
 from calibwrap.calibrators._inputs import today
 from calibwrap.errors import InputError
 from calibwrap.provenance import FitReport
@@ -92,15 +92,13 @@ def fit_isotonic(confidence: ArrayLike, correct: ArrayLike) -> Isotonic:
     kept = _corners(steps)
     knots = np.maximum.accumulate(steps[kept])  # pooled means that are equal may differ in their last bit
     few = (f"{len(said)} rows are few for a map of steps: fit_platt has two numbers.",) if len(said) < FEW else ()
-    is_alike = np.ptp(right) == 0.0
-    alike = ("All answers are equally right: the map says the same of every confidence.",) if is_alike else ()
     report = FitReport(
         method="isotonic",
         rows=len(said),
         rows_used=len(said),
         objective_before=cross_entropy(said, right),
         objective_after=cross_entropy(steps[which], right),
-        notes=few + alike,
+        notes=(*few, *alike_answers(right)),
         date=today(),
     )
     return Isotonic(places[kept], knots, report=report)

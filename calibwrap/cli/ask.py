@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from calibwrap import saving
 from calibwrap.base import Answer, Calibrator, Decoder, answer_of
-from calibwrap.calibrators import ConfidenceCalibrator
 from calibwrap.cli.calibrator_files import load_calibrator
 from calibwrap.cli.console import print_json, printable
 from calibwrap.cli.free_text import DEFAULT, FREE_DECODERS, TOKENS, Freely, is_free_name
@@ -100,7 +99,8 @@ def run(
     if options and how.draws:
         _check_choosing(options, how)
     saved = None if calibrator is None or (options and not how.draws) else load_calibrator(calibrator)
-    if isinstance(saved, ConfidenceCalibrator) and not options and not how.draws and not how.stream:
+    is_of_free_text = saved is not None and saved.level == "confidence" and not options
+    if is_of_free_text and not how.draws and not how.stream:
         how = replace(how, decoder=DEFAULT)  # what `fit` draws for such a calibrator
     freely = None if options else _freely(how)
     if freely is not None:

@@ -85,9 +85,10 @@ class Guard:
             0 <= self.errors <= self.answered <= self.tested <= self.rows
         ):
             raise InputError(f"'errors' <= 'answered' <= 'tested' <= 'rows' must be whole numbers. Got {counts}.")
-        if self.bound is not None and not self.bound <= self.risk * (1.0 + 1e-9):
+        bound = self.bound
+        if bound is not None and bound > self.risk * (1.0 + 1e-9):  # which tests and bounds may differ by
             raise InputError(
-                f"{self.errors} errors in {self.answered} answers bound the risk at {self.bound:.4g}, which is above "
+                f"{self.errors} errors in {self.answered} answers bound the risk at {bound:.4g}, which is above "
                 f"the promised {self.risk:g}: such a guard keeps no promise."
             )
 

@@ -237,3 +237,12 @@ def test_fits_on_parts_warn_of_nothing_and_the_last_one_does():
     with pytest.raises(CalibrationWarning):
         cw.fit_auto([[4.0, 0.0]] * 10, [0] * 10)  # separable: the last fit hits its bound, and says so
     assert cw.fit_auto(rows, answers).kind == "temperature"  # folds without the one wrong row are separable
+
+
+@pytest.mark.filterwarnings("ignore:Confidence parts right from wrong:calibwrap.errors.CalibrationWarning")
+def test_a_difference_of_rounding_makes_no_winner():
+    confidence = np.random.default_rng(0).random(200)  # all answers are right: every map says so, to 1e-9 nats
+    fitted = cw.fit_auto_confidence(confidence, np.ones(200))
+    beta = next(one for one in fitted.report.candidates if one.method == "beta")
+    assert beta.difference[1] < 0.0
+    assert fitted.kind == "platt"

@@ -9,6 +9,7 @@ from calibwrap.base import Calibrator
 from calibwrap.calibrators import Chain, Identity, Temperature, VectorScaling, chain
 from calibwrap.capabilities import Needs
 from calibwrap.errors import InputError
+from calibwrap.saving import load, save
 from calibwrap.scores import OptionScores, TokenScores
 
 BIASED = VectorScaling([1.0, 0.5], [0.0, 3.0])
@@ -70,3 +71,13 @@ def test_parts_that_do_not_fit_are_named():
 
 def test_every_kind_here_is_a_calibrator():
     assert all(isinstance(one, Calibrator) for one in (Identity(), BIASED, chain(BIASED)))
+
+
+def test_chains_inside_chains_have_a_deepest(tmp_path):
+    deep = Temperature(2.0)
+    for _ in range(50):
+        deep = Chain((deep,))
+    save(deep, tmp_path / "deep.json")
+    assert load(tmp_path / "deep.json") == deep
+    with pytest.raises(InputError, match=r"may be 50 deep\. Got 51: 'chain' makes them flat"):
+        Chain((deep,))

@@ -161,6 +161,15 @@ def test_fit_resumes_with_another_method(run: Any, monkeypatch: pytest.MonkeyPat
     assert json.loads(out)["kind"] == "isotonic"
 
 
+def test_ask_draws_what_fit_drew_where_no_decoder_is_named(run: Any) -> None:
+    assert run("fit", "toy:0", "--data", "free.jsonl", *SHORTLY, "--out", "cal.json")[0] == 0
+    words = ("ask", "toy:0", "What comes after A", "--calibrator", "cal.json", *SHORTLY, "--json")
+    by_itself, named = run(*words), run(*words, "--decoder", "freetext")
+    assert by_itself[0] == 0, by_itself[2]
+    assert by_itself[1] == named[1]
+    assert "warning" not in by_itself[2].lower()
+
+
 def test_ask_says_what_a_raw_confidence_is(run: Any) -> None:
     told = {
         "freetext": "geometric mean",

@@ -74,6 +74,17 @@ def test_questions_without_answers_are_refused_before_the_model(run: Any) -> Non
     assert "--readout and --reference-readout are for options" in run(*FIT)[2]
 
 
+def test_too_few_rows_for_the_risk_are_told_before_the_model(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calibwrap.testing.ToyAdapter.next_token", None)  # asking it anything is an error
+    code, _, err = run(*FIT[:-1], "0.001")
+    assert code == 1
+    assert "400 rows cannot show a risk of at most 0.001" in err
+    assert not Path("guard.json.journal.jsonl").exists()
+    code, _, err = run(*FIT[:-1], "1.6")
+    assert code == 1
+    assert "'risk' must lie strictly between 0 and 1" in err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
