@@ -32,7 +32,7 @@ bench: .venv/bench.installed
 .venv/%.dependencies: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt pip setuptools
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$*]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
 	$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
