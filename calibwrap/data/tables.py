@@ -1,10 +1,11 @@
 """Tables of questions: Hugging Face datasets saved to disk, and single Arrow and Parquet files."""
 
+import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from calibwrap.data.jsonl import collect
 from calibwrap.data.rows import Asked, question_from_row
@@ -22,6 +23,8 @@ COLUMNS = {
 }
 """The columns that are read, each under any one of its names; all others are left alone."""
 SUFFIXES = (".arrow", ".parquet")
+_ARROW_FILE = b"ARROW1"
+"""How Arrow's file format begins; its stream format does not."""
 
 
 def read_table(path: Path, split: str = "") -> list[Asked]:
@@ -37,7 +40,7 @@ def read_table(path: Path, split: str = "") -> list[Asked]:
         QuestionError: names up to five broken rows, or a column that is missing or there twice.
         MissingExtra: pyarrow is not installed.
     """
-    rows = table_records(path, split)
+    rows = list(iter_records(path, split))
     if not rows:
         raise QuestionError(f"{path} holds no row.")
     columns = _columns(path, list(rows[0]))
@@ -67,14 +70,20 @@ def read_table(path: Path, split: str = "") -> list[Asked]:
     return questions
 
 
-def table_records(path: Path, split: str = "") -> list[dict[str, Any]]:
-    """Return the rows of an Arrow or Parquet file, or of a folder written by `datasets`' save_to_disk, as they are.
+def iter_records(path: Path, split: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the rows of an Arrow or Parquet file, or of a folder written by `datasets`' save_to_disk, as they are.
 
     Raises:
         InputError: not such a file or folder, an unknown split, or several splits and none chosen.
         MissingExtra: pyarrow is not installed.
     """
-    return [row for file in _files(path, split) for row in _rows(file)]
+    for file in _files(path, split):
+        try:
+            yield from _rows(file)
+        except QuestionError as error:
+            raise QuestionError(f"{file} {error}") from error
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
 
 
 def table_rows(data: bytes) -> list[dict[str, Any]]:
@@ -84,30 +93,41 @@ def table_rows(data: bytes) -> list[dict[str, Any]]:
         QuestionError: not Arrow data, or cut off.
         MissingExtra: pyarrow is not installed.
     """
+    return list(_arrow_rows(io.BytesIO(data)))
+
+
+def _arrow_rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Yield the rows of Arrow data, a batch in memory at a time."""
     arrow = need("pyarrow", feature="Reading Arrow files", extra="data")
     ipc = need("pyarrow.ipc", feature="Reading Arrow files", extra="data")
-    opened = ipc.open_file if data.startswith(b"ARROW1") else ipc.open_stream
     try:
-        return list(opened(arrow.py_buffer(data)).read_all().to_pylist())
+        is_file_format = file.read(len(_ARROW_FILE)) == _ARROW_FILE
+        file.seek(0)
+        if is_file_format:
+            opened = ipc.open_file(file)
+            batches = map(opened.get_batch, range(opened.num_record_batches))
+        else:
+            batches = ipc.open_stream(file)
+        for batch in batches:
+            yield from batch.to_pylist()
     except (arrow.ArrowInvalid, OSError) as error:
         raise QuestionError(f"is not a whole Arrow file: {error}.") from error
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of one file."""
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one file, a batch in memory at a time."""
+    if path.suffix == ".arrow":
+        with path.open("rb") as file:
+            yield from _arrow_rows(file)
+        return
+    arrow = need("pyarrow", feature="Reading Parquet files", extra="data")
+    parquet = need("pyarrow.parquet", feature="Reading Parquet files", extra="data")
     try:
-        if path.suffix == ".arrow":
-            return table_rows(path.read_bytes())
-        parquet = need("pyarrow.parquet", feature="Reading Parquet files", extra="data")
-        arrow = need("pyarrow", feature="Reading Parquet files", extra="data")
-        try:
-            return list(parquet.read_table(path).to_pylist())
-        except arrow.ArrowInvalid as error:
-            raise QuestionError(f"is not a whole Parquet file: {error}.") from error
-    except QuestionError as error:
-        raise QuestionError(f"{path} {error}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        with parquet.ParquetFile(path) as opened:
+            for batch in opened.iter_batches():
+                yield from batch.to_pylist()
+    except arrow.ArrowInvalid as error:
+        raise QuestionError(f"is not a whole Parquet file: {error}.") from error
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 import gzip
 import hashlib
+import heapq
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from calibwrap.data import load_questions
 from calibwrap.data.packaged import is_packaged
 from calibwrap.data.passages import PASSAGES, Passage, packaged_passages
-from calibwrap.data.tables import SUFFIXES, table_records
+from calibwrap.data.tables import SUFFIXES, iter_records
 from calibwrap.errors import InputError
 from calibwrap.questions import FreeQuestion, Question
 
@@ -57,6 +59,8 @@ def load_documents(source: str | Path, *, split: str = "", seed: int = 0, longes
         seed: of the order.
         longest: most characters of one text; longer ones are cut.
 
+    JSONL and tables are read a piece at a time, all other files whole.
+
     Raises:
         InputError: no such file, no text in it, a row that is none, or a file that is not UTF-8.
 
@@ -67,10 +71,65 @@ def load_documents(source: str | Path, *, split: str = "", seed: int = 0, longes
     >>> load_documents(file)
     [Document(name='Q111', text='Mars is red.', spans=((0, 4),))]
     """
-    found = [part for one in _read(source, split) for part in pieces(one, longest) if part.text.strip()]
-    if not found:
+    return sorted(_documents(source, split, longest), key=lambda one: _rank(one, seed))
+
+
+def first_documents(
+    source: str | Path,
+    events: int,
+    size: Callable[[Document], int],
+    *,
+    split: str = "",
+    seed: int = 0,
+    longest: int = LONGEST,
+) -> list[Document]:
+    r"""Return the first texts, in the order of `load_documents`, that have `events` events together, or all there are.
+
+    Only what may still be returned is kept in memory while a source is read.
+
+    Args:
+        source: as for `load_documents`.
+        events: how many events are enough.
+        size: how many a text has; one with 0 is left out.
+        split: of a question set, or of a folder of `datasets`.
+        seed: of the order.
+        longest: most characters of one text; longer ones are cut.
+
+    Raises:
+        InputError: as for `load_documents`.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "pile.jsonl"
+    >>> _ = file.write_text("\n".join(json.dumps({"text": f"Text {n}."}) for n in range(9)))
+    >>> first_documents(file, 3, lambda one: 1) == load_documents(file)[:3]
+    True
+    """
+    heap, total = list[tuple[int, int, Document]](), 0
+    for number, one in enumerate(_documents(source, split, longest)):
+        if size(one) == 0:
+            continue
+        heapq.heappush(heap, (-_rank(one, seed), -number, one))
+        total += size(one)
+        while total - size(heap[0][2]) >= events:
+            total -= size(heapq.heappop(heap)[2])
+    return [one for _, _, one in sorted(heap, reverse=True)]
+
+
+def _rank(document: Document, seed: int) -> int:
+    """Return a text's place in an order that its name and the seed determine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{document.name}".encode()).digest(), "big")
+
+
+def _documents(source: str | Path, split: str, longest: int) -> Iterator[Document]:
+    """Yield the texts of a source as they come."""
+    is_empty = True
+    for one in _read(source, split):
+        for part in pieces(one, longest):
+            if part.text.strip():
+                is_empty = False
+                yield part
+    if is_empty:
         raise InputError(f"{source} holds no text.")
-    return sorted(found, key=lambda one: hashlib.sha256(f"{seed}\0{one.name}".encode()).digest())
 
 
 def pieces(document: Document, longest: int = LONGEST) -> Iterator[Document]:
@@ -107,7 +166,7 @@ def _read(source: str | Path, split: str) -> Iterable[Document]:
     if isinstance(source, str) and is_packaged(source):
         return _passages_of(source, load_questions(source, split=split))
     if path.is_dir() or path.suffix in SUFFIXES:
-        return _rows(path, table_records(path, split))
+        return _rows(path, iter_records(path, split))
     if not path.is_file():
         raise InputError(f"There is no file {str(source)!r}, and no packaged set of that name.")
     suffixes = [one for one in path.suffixes if one != ".gz"]
@@ -118,22 +177,30 @@ def _read(source: str | Path, split: str) -> Iterable[Document]:
 
 def _text_of(path: Path) -> str:
     """Return the text of a file, plain or gzip."""
+    return "".join(_lines(path))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a file, plain or gzip, with their ends; without a mark of the byte order."""
+    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    before = 0
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return data.decode("utf-8")
+        with opened(path, "rb") as file:
+            for line in file:
+                yield line.decode("utf-8" if before else "utf-8-sig")
+                before += len(line)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 from byte {error.start} on: convert it first.") from error
-    except (OSError, EOFError) as error:
+        raise InputError(f"{path} is not UTF-8 from byte {before + error.start} on: convert it first.") from error
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
 
 
 def _objects(path: Path, *, is_list: bool) -> Iterator[Any]:
     """Yield the values of a JSONL file, or those of the list in a JSON file."""
-    text = _text_of(path)
     if is_list:
-        yield from _parsed(path, text, "", list)
+        yield from _parsed(path, _text_of(path), "", list)
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if line.strip():
             yield _parsed(path, line, f" in line {number}", dict)
 
@@ -141,7 +208,7 @@ def _objects(path: Path, *, is_list: bool) -> Iterator[Any]:
 def _parsed(path: Path, text: str, place: str, kind: type) -> Any:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON{place}: {error}.") from error
     if not isinstance(value, kind):
         raise InputError(

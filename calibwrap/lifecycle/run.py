@@ -4,16 +4,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import accumulate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from calibwrap.base import Readout
 from calibwrap.data import load_questions
 from calibwrap.errors import InputError, JournalError, ModelError
-from calibwrap.inline_arrays import from_inline, inline
 from calibwrap.journal import Journal
-from calibwrap.lifecycle.corpora import Document, load_documents
+from calibwrap.lifecycle.corpora import Document, first_documents
+from calibwrap.lifecycle.ledger import Ledger, Sums
 from calibwrap.lifecycle.page import write_page
 from calibwrap.lifecycle.probes import Seen, factuality, generation, understanding, with_shots
 from calibwrap.lifecycle.result import Finding, Study
@@ -28,8 +28,6 @@ from calibwrap.lifecycle.settings import (
     read_study,
     stages_of,
 )
-from calibwrap.lifecycle.tally import Tally
-from calibwrap.metrics import CalibrationState
 from calibwrap.opening import file_of
 from calibwrap.provenance import Provenance
 from calibwrap.questions import Question, Template, answers_of
@@ -43,6 +41,7 @@ _TOKEN = 4
 """Characters that count as a token where a probe looks at all places of its texts."""
 _SUFFIXES = (".safetensors", ".bin", ".gguf")
 Unit = Document | Question
+Keep = Callable[[Mapping[str, Any]], object]
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,12 @@ def study(
     """
     asked = settings if isinstance(settings, StudySettings) else _read(settings)
     stages, tasks = stages_of(asked), tuple(tasks_of(asked))
-    folder = None if out is None else Path(out)
+    folder, ledger = None if out is None else Path(out), Ledger()
     if folder is None:
-        return _carried_out(asked, stages, tasks, _Kept({}), progress)
+        return _carried_out(asked, stages, tasks, ledger, ledger.add, progress)
     folder.mkdir(parents=True, exist_ok=True)
-    with Journal.open(folder / JOURNAL, _header(asked, tasks), resume=resume) as journal:
-        found = _carried_out(asked, stages, tasks, _Kept(dict(journal.done), journal.append), progress)
+    with Journal.open(folder / JOURNAL, _header(asked, tasks), resume, ledger.add) as journal:
+        found = _carried_out(asked, stages, tasks, ledger, lambda record: journal.append([record]), progress)
     rows = found.write(folder)
     write_page(found, rows, folder / REPORT, command)
     return found
@@ -121,8 +120,14 @@ def tasks_of(settings: StudySettings) -> Iterator[Task]:
         if isinstance(probe, UnderstandingProbe):
             yield Task(name, probe, tuple(_questions(probe, settings.seed)))
         else:
-            documents = load_documents(probe.source, split=probe.split, seed=settings.seed, longest=probe.longest)
-            chosen = _enough(probe, documents)
+            chosen = first_documents(
+                probe.source,
+                probe.events,
+                partial(_events, probe),
+                split=probe.split,
+                seed=settings.seed,
+                longest=probe.longest,
+            )
             if not chosen:
                 raise InputError(
                     f"The texts of {probe.source} name no entities or answers, which the probe {name!r} looks at: take "
@@ -131,17 +136,13 @@ def tasks_of(settings: StudySettings) -> Iterator[Task]:
             yield Task(name, probe, tuple(chosen))
 
 
-def _enough(probe: TextProbe, documents: Sequence[Document]) -> list[Document]:
-    """Return the first texts that hold about as many events as are asked for, by what no tokenizer has a say in."""
+def _events(probe: TextProbe, document: Document) -> int:
+    """Return about how many events a text has, by what no tokenizer has a say in; 0 for one that is not looked at."""
     if isinstance(probe, FactualityProbe):
-        documents = [one for one in documents if one.spans]
-        sizes = [len(one.spans) for one in documents]
-    elif isinstance(probe, GenerationProbe) and probe.positions is not None:
-        sizes = [probe.positions] * len(documents)
-    else:
-        sizes = [len(one.text) // _TOKEN for one in documents]
-    before = [0, *accumulate(sizes)]
-    return [one for one, earlier in zip(documents, before, strict=False) if earlier < probe.events]
+        return len(document.spans)
+    if isinstance(probe, GenerationProbe) and probe.positions is not None:
+        return probe.positions
+    return max(1, len(document.text) // _TOKEN)
 
 
 def _questions(probe: UnderstandingProbe, seed: int) -> list[Question]:
@@ -174,23 +175,13 @@ def readout_of(probe: UnderstandingProbe) -> Readout:
     return find_readout(probe.readout, Template(**probe.template) if probe.template else None)
 
 
-class _Kept:
-    """What is known of earlier pieces, and where new ones are written."""
-
-    def __init__(
-        self, done: dict[str, Mapping[str, Any]], append: Callable[[Sequence[Mapping[str, Any]]], None] | None = None
-    ) -> None:
-        self.done, self._append = done, append
-
-    def keep(self, record: Mapping[str, Any]) -> None:
-        """Write a record, and know it."""
-        if self._append is not None:
-            self._append([record])
-        self.done[str(record["id"])] = record
-
-
 def _carried_out(
-    settings: StudySettings, stages: Sequence[Stage], tasks: Sequence[Task], kept: _Kept, progress: Progress | None
+    settings: StudySettings,
+    stages: Sequence[Stage],
+    tasks: Sequence[Task],
+    ledger: Ledger,
+    keep: Keep,
+    progress: Progress | None,
 ) -> Study:
     total = len(stages) * sum(len(task.pieces) for task in tasks)
     findings, failures = list[Finding](), dict[str, str]()
@@ -203,8 +194,8 @@ def _carried_out(
 
         troubles = dict[str, Exception]()
         try:
-            _read_model(settings, stage, tasks, kept, troubles, told)
-            findings += _findings(settings, stage, tasks, kept, troubles)
+            _read_model(settings, stage, tasks, ledger, keep, troubles, told)
+            findings += _findings(stage, tasks, ledger, troubles)
         except JournalError:
             raise
         except Exception as error:  # whatever one model dies of, the others are asked
@@ -223,7 +214,8 @@ def _read_model(
     settings: StudySettings,
     stage: Stage,
     tasks: Sequence[Task],
-    kept: _Kept,
+    ledger: Ledger,
+    keep: Keep,
     troubles: dict[str, Exception],
     progress: Callable[[int], None],
 ) -> None:
@@ -233,82 +225,46 @@ def _read_model(
         ModelError: the journal knows another model by this name.
     """
     places = [(task, place, _id(stage, task, place)) for task in tasks for place in range(len(task.pieces))]
-    left = [one for one in places if one[2] not in kept.done]
-    earlier = [kept.done[name] for _, _, name in places if name in kept.done]
-    progress(len(earlier))
+    left = [one for one in places if one[2] not in ledger.done]
+    progress(len(places) - len(left))
     asked = {"spec": stage.spec, "settings": stage.settings}
-    for record in earlier:
-        _check_same(record.get("asked", {}), asked, stage)  # also where nothing is left to read, and nothing is opened
+    earlier = list(ledger.sources.get(stage.name, ()))
+    for source in earlier:
+        _check_same(source["asked"], asked, stage)  # also where nothing is left to read, and nothing is opened
     if not left:
         return
     spec = _spec_of(stage)
     _check_size(spec, settings.memory_gb)
     with wrap(spec, **stage.settings) as lm:
         origin = asdict(lm.adapter.fingerprint())
-        for record in earlier:
-            _check_same(record["origin"], origin, stage)
-        for done, (task, place, name) in enumerate(left, len(earlier) + 1):
+        for source in earlier:
+            _check_same(source["origin"], origin, stage)
+        for done, (task, place, name) in enumerate(left, len(places) - len(left) + 1):
             if task.name not in troubles:
                 try:
-                    seen = _tallied(task.seen(lm, task.pieces[place], settings.seed), settings)
+                    sums = Sums.of(task.seen(lm, task.pieces[place], settings.seed), settings.bins)
                 except Exception as error:  # such as a runtime that has no log-probabilities of a text
                     troubles[task.name] = error
                 else:
-                    kept.keep({"id": name, "asked": asked, "origin": origin, **seen})
+                    keep({"id": name, "asked": asked, "origin": origin, **sums.told()})
             progress(done)
 
 
-def _findings(
-    settings: StudySettings, stage: Stage, tasks: Sequence[Task], kept: _Kept, troubles: dict[str, Exception]
-) -> list[Finding]:
-    """Return what each probe saw of one model; one that saw nothing joins the troubles."""
-    found = []
+def _findings(stage: Stage, tasks: Sequence[Task], ledger: Ledger, troubles: dict[str, Exception]) -> Iterator[Finding]:
+    """Yield what each probe saw of one model; one that saw nothing joins the troubles."""
     for task in (one for one in tasks if one.name not in troubles):
-        one = _finding(settings, stage, task, [kept.done[_id(stage, task, at)] for at in range(len(task.pieces))])
-        if one.tally.n:
-            found.append(one)
+        sums = ledger.sums[stage.name, task.name]
+        if sums.tally.n:
+            origin = Provenance(**ledger.sources[stage.name][0]["origin"])
+            yield Finding(stage, task.name, sums.tally, sums.groups, origin)
         else:
             troubles[task.name] = InputError(
                 "it saw no events: no text has 'least_context' tokens and more, as this model counts."
             )
-    return found
 
 
 def _id(stage: Stage, task: Task, place: int) -> str:
     return f"{stage.name}\0{task.name}\0{place}"
-
-
-def _tallied(seen: Iterator[Seen], settings: StudySettings) -> dict[str, Any]:
-    """Return the sums of a piece as JSON can hold them."""
-    tally, groups = Tally.empty(settings.bins), dict[str, CalibrationState]()
-    for one in seen:
-        tally = tally.update(one.name, one.confidence, one.correct, one.logprob)
-        if one.group:
-            own = groups.get(one.group, CalibrationState.empty(settings.bins))
-            groups[one.group] = own.update(one.confidence, one.correct)
-    return {
-        "tally": {name: inline(getattr(tally, name)) for name in tally.__dataclass_fields__},
-        "groups": {name: _state_record(state) for name, state in groups.items()},
-    }
-
-
-def _state_record(state: CalibrationState) -> dict[str, Any]:
-    sums = {name: getattr(state, name).tolist() for name in ("count", "confidence_sum", "correct_sum")}
-    return {**sums, "squared_error_sum": state.squared_error_sum}
-
-
-def _finding(settings: StudySettings, stage: Stage, task: Task, records: Sequence[Mapping[str, Any]]) -> Finding:
-    """Return the pieces of one probe of one model together."""
-    tally, groups = Tally.empty(settings.bins), dict[str, CalibrationState]()
-    for record in records:
-        try:
-            tally += Tally(**{name: from_inline(value) for name, value in record["tally"].items()})
-            for name, sums in record["groups"].items():
-                groups[name] = groups.get(name, CalibrationState.empty(settings.bins)) + CalibrationState(**sums)
-        except (KeyError, TypeError, ValueError) as error:
-            raise JournalError(f"The journal's line {record.get('id')!r} is not complete: {error}.") from error
-    origin = Provenance(**records[0]["origin"]) if records else Provenance()
-    return Finding(stage, task.name, tally, groups, origin)
 
 
 def _check_same(earlier: Mapping[str, Any], now: Mapping[str, Any], stage: Stage) -> None:
@@ -339,15 +295,20 @@ def _check_size(spec: str, most: float | None) -> None:
 def _header(settings: StudySettings, tasks: Sequence[Task]) -> dict[str, Any]:
     """Return what a study's numbers are determined by, besides its models, of which more may be added."""
     told = settings.model_dump(mode="json", include={"probes", "bins", "seed"})
-    return {**told, "content": {task.name: _hash([_written(unit) for unit in task.units]) for task in tasks}}
+    return {**told, "content": {task.name: _hash(task.units) for task in tasks}}
 
 
 def _written(unit: Unit) -> Any:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(unit).items()}
 
 
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+def _hash(units: Sequence[Unit]) -> str:
+    """Return a digest of what is read, made a unit at a time."""
+    found = hashlib.sha256(b"[")
+    for place, unit in enumerate(units):
+        found.update(f"{', ' if place else ''}{json.dumps(_written(unit), sort_keys=True)}".encode())
+    found.update(b"]")
+    return found.hexdigest()[:16]
 
 
 def _read(settings: Mapping[str, Any] | str | Path) -> StudySettings:

@@ -5,10 +5,13 @@ import json
 
 import datasets
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import calibwrap as cw
 from calibwrap.errors import InputError
-from calibwrap.lifecycle.corpora import Document, load_documents, pieces
+from calibwrap.lifecycle import corpora
+from calibwrap.lifecycle.corpora import Document, first_documents, load_documents, pieces
 
 LONG = "One is here. Two is there! " * 40
 
@@ -42,6 +45,41 @@ def test_tables(tmp_path):
     table.save_to_disk(tmp_path / "saved")
     assert names(load_documents(tmp_path / "t.parquet")) == ["t.parquet-1", "t.parquet-2"]
     assert names(load_documents(tmp_path / "saved")) == ["saved-1", "saved-2"]
+
+
+def test_a_table_in_many_batches_is_read_whole(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"text": [f"Text {n}." for n in range(10)]})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet", row_group_size=3)
+    with pyarrow.ipc.new_file(tmp_path / "f.arrow", table.schema) as file:
+        file.write_table(table, max_chunksize=3)
+    with pyarrow.ipc.new_stream(tmp_path / "s.arrow", table.schema) as file:
+        file.write_table(table, max_chunksize=3)
+    for name in ("t.parquet", "f.arrow", "s.arrow"):
+        assert {one.text for one in load_documents(tmp_path / name)} == {f"Text {n}." for n in range(10)}
+
+
+def test_a_line_of_jsonl_may_hold_any_sign_and_a_mark_of_the_byte_order_is_no_text(tmp_path):
+    line = json.dumps({"text": "One\u2028two\x85three."}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + line.encode())
+    assert load_documents(tmp_path / "a.jsonl")[0].text == "One\u2028two\x85three."
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfMars.\r\nRed.")
+    assert load_documents(tmp_path / "a.txt")[0].text == "Mars.\r\nRed."
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 4)), min_size=1), st.integers(1, 40))
+def test_the_first_texts_are_those_of_the_whole_order(found, events):
+    sizes = {f"{at}": size for at, (_, size) in enumerate(found)}
+    held = [Document(name, text) for text, (name, _) in zip(sizes, found, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpora, "_read", lambda source, split: held)
+        chosen = first_documents("x", events, lambda one: sizes[one.text], seed=3)
+        order = [one for one in load_documents("x", seed=3) if sizes[one.text]]
+    assert chosen == order[: len(chosen)]
+    assert len(chosen) == len(order) or sum(sizes[one.text] for one in chosen) >= events
+    assert sum(sizes[one.text] for one in chosen[:-1]) < events
 
 
 def test_passages_of_questions_hold_their_answers(tmp_path):
@@ -78,6 +116,7 @@ def test_long_texts_are_cut_at_good_places_and_keep_the_spans_that_stay_whole():
         ("empty.txt", b" \n", "holds no text"),
         ("latin.txt", "naïve".encode("latin-1"), "not UTF-8 from byte 2"),
         ("cut.txt.gz", gzip.compress(b"text " * 99)[:-9], "cannot be read"),
+        ("late.jsonl", b'{"text": "a"}\n' + '{"text": "naïve"}'.encode("latin-1"), "not UTF-8 from byte 26"),
         ("bad.jsonl", b'{"text": "a"}\n{"text": ', "no JSON in line 2"),
         ("list.jsonl", b"[1]", "an object in line 1"),
         ("object.json", b"{}", "a list of objects"),
