@@ -1,4 +1,4 @@
-"""The command line: `calibwrap demo | check | ask | fit | evaluate | train | report`.
+"""The command line: `calibwrap demo | check | ask | fit | evaluate | train | study | report`.
 
 Exit code 0, 1 (it failed), 2 (wrong usage), 130 (stopped by Ctrl-C) or 143 (training was stopped by SIGTERM).
 """
@@ -19,7 +19,7 @@ _STOPPED = 130
 """Exit code that typer makes of Ctrl-C."""
 _WRONG_USAGE = 2
 """Exit code that typer gives where options are unknown, missing, or do not go together."""
-_JOURNALLED = {"demo": "", **dict.fromkeys(("evaluate", "fit", "train"), " with --resume")}
+_JOURNALLED = {"demo": "", **dict.fromkeys(("evaluate", "fit", "study", "train"), " with --resume")}
 """Commands that keep a journal, and what to add to them to go on."""
 
 

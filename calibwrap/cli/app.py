@@ -1,5 +1,6 @@
 """The commands and their options; each does its work in a file of its own, loaded when it runs."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +69,21 @@ Settings = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables and bars.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run of the same command ended.")]
+
+
+def _told_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"calibwrap {version('calibwrap')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_told_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 @app.command()

@@ -78,3 +78,7 @@ def test_ctrl_c_says_how_to_go_on(
         main()
     told = capsys.readouterr()
     assert (json.loads(told.out)["error"] if words else told.err.strip()).removeprefix("Error: ") == "Stopped."
+
+
+def test_the_version_is_that_of_the_package(run: Any) -> None:
+    assert run("--version") == (0, f"calibwrap {cw.__version__}\n", "")

@@ -65,3 +65,15 @@ def test_no_model_at_all_is_an_error_and_says_why(run: Any, tmp_path: Path) -> N
     assert "Failed: one" in err
     assert "Failed: two" in err
     assert "No model of the study" in err
+
+
+def test_ctrl_c_tells_how_to_go_on(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from calibwrap.cli import study as command
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "study", stopped)
+    code, _, err = run("study", "study.yaml", "--out", "s")
+    assert code == 130
+    assert "the same command with --resume goes on there" in err
