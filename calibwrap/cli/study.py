@@ -31,7 +31,8 @@ def run(config: Path, out: Path, dry_run: bool, resume: bool, as_json: bool) -> 
         print_rows("Models", ("name", "stage", "spec"), [(m["name"], m["stage"], m["spec"]) for m in plan["models"]])
         print_rows("Texts or questions", ("probe", "of them"), [(name, str(n)) for name, n in plan["probes"].items()])
         return
-    say(f"{len(stages_of(settings))} models; everything goes to {out}", as_json)
+    count = len(stages_of(settings))
+    say(f"{count} model{'s' * (count > 1)}; everything goes to {out}", as_json)
     with progress_bar("pieces", as_json) as progress:
         found = study(settings, out, resume=resume, progress=progress, command=shown_command(sys.argv[1:]))
     if as_json:
@@ -47,15 +48,19 @@ def _show(found: Study) -> None:
     """Print the table's main columns, and what failed."""
     rows = found.rows()
     for probe in dict.fromkeys(row["probe"] for row in rows):
-        cells = [_cells(row) for row in rows if row["probe"] == probe]
-        print_rows(f"{probe}, beside {found.base}", ("model", "n", "accuracy", "confidence", "ECE", "change"), cells)
+        has_base = any(one.stage.name == found.base for one in found.of(probe))
+        title = f"{probe}, beside {found.base}" if has_base else probe
+        cells = [_cells(row, has_base) for row in rows if row["probe"] == probe]
+        print_rows(title, ("model", "n", "accuracy", "confidence", "ECE", "change"), cells)
     for name, why in found.failures.items():
         say(f"Failed: {name}: {why}")
+    for note in found.notes():
+        say(f"Note: {note}")
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(row: Mapping[str, Any], has_base: bool) -> tuple[str, ...]:
     ece = f"{row['ece']:.3f}  {row['ece_low']:.3f}–{row['ece_high']:.3f}"
-    change = "other events" if not row["comparable"] else f"{row['ece_change']:+.3f}"
+    change = f"{row['ece_change']:+.3f}" if row["comparable"] else "other events" if has_base else "–"
     if row["comparable"] and row["ece_change_low"] != row["ece_change_high"]:
         change += f"  {row['ece_change_low']:+.3f}–{row['ece_change_high']:+.3f}"
     return row["model"], str(row["n"]), f"{row['accuracy']:.3f}", f"{row['confidence']:.3f}", ece, change

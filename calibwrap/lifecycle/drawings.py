@@ -1,7 +1,7 @@
 """The study's drawings: pure functions from numbers to inline SVG; colours and fonts are in the report's style."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from calibwrap.report.markup import Markup, join, number, tag
@@ -13,6 +13,11 @@ _ROW = 34
 """Height of one model's row: its name above, its interval below."""
 _DECADES = 30.0
 """Largest over smallest place beyond which an axis is logarithmic."""
+_TOPS = (0.01, 0.02, 0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Where an axis of shares may end: their quarters are short numbers."""
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_BESIDE = ((7, -5), (-7, -5), (7, 12), (-7, 12), (7, -16), (-7, -16), (7, 23), (-7, 23))
+"""Places of a dot's number, the better ones first: to the right of it or to the left, above or below."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ def interval_rows(names: Sequence[str], values: Sequence[Reach], label: str, tit
     >>> interval_rows(["a", "b"], [(0.1, 0.05, 0.2), (0.3, 0.2, 0.4)], "ECE", "ECE", 0).count('class="dot"')
     2
     """
-    most = 1.05 * max(high for _, _, high in values) or 1.0
+    most = _top(high for _, _, high in values)
     frame = Frame(left=8, top=4, width=WIDTH - 16, height=_ROW * len(names), x_most=most)
     parts: list[Markup] = []
     if base is not None:
@@ -52,7 +57,7 @@ def interval_rows(names: Sequence[str], values: Sequence[Reach], label: str, tit
             )
         )
     ticks = [
-        words(frame.x(part * most), frame.bottom + 16, f"{part * most:.2f}", place)
+        words(frame.x(part * most), frame.bottom + 16, f"{part * most:.3g}", place)
         for part, place in ((0.0, "start"), (0.5, "middle"), (1.0, "end"))
     ]
     axis = words(frame.left + frame.width / 2, frame.bottom + 32, title, class_="axis")
@@ -65,19 +70,23 @@ def against(points: Sequence[tuple[float, float]], label: str) -> Markup:
     >>> against([(0.9, 0.6)], "Accuracy against confidence").count("<circle")
     1
     """
-    frame = Frame(left=46, top=10, width=304, height=290)
-    quarters = (0.0, 0.25, 0.5, 0.75, 1.0)
-    parts = [line(frame.left, frame.y(q), frame.right, frame.y(q), "grid") for q in quarters]
-    parts += [words(frame.left - 5, frame.y(q) + 3.5, f"{q:.0%}", "end") for q in quarters]
-    parts += [words(frame.x(q), frame.bottom + 14, f"{q:.0%}") for q in quarters[1:-1]]
-    parts.append(line(frame.x(0), frame.y(0), frame.x(1), frame.y(1), "perfect"))
+    top = _top(value for point in points for value in point)
+    frame = Frame(left=46, top=10, width=304, height=290, x_most=top, y_most=top)
+    ticks = [top * part for part in _QUARTERS]
+    parts = [line(frame.left, frame.y(tick), frame.right, frame.y(tick), "grid") for tick in ticks]
+    parts += [words(frame.left - 5, frame.y(tick) + 3.5, f"{100 * tick:.3g}%", "end") for tick in ticks]
+    parts += [words(frame.x(tick), frame.bottom + 14, f"{100 * tick:.3g}%") for tick in ticks[1:-1]]
+    parts.append(line(frame.x(0), frame.y(0), frame.x(top), frame.y(top), "perfect"))
+    taken: list[tuple[float, float]] = []
     for index, (confidence, accuracy) in enumerate(points):
         x, y = frame.x(confidence), frame.y(accuracy)
         told = f"{index + 1}: said {confidence:.1%}, right {accuracy:.1%}"
+        right, down = _free_place(x, y, taken)
+        taken.append((x + right, y + down))
         mark = (
             tag("title", told),
             tag("circle", cx=x, cy=y, r=4.0, class_="point"),
-            words(x + 7, y - 5, str(index + 1), "start", "row-name"),
+            words(x + right, y + down, str(index + 1), "start" if right > 0 else "end", "row-name"),
         )
         parts.append(tag("g", *mark))
     parts.append(words(9, frame.top + frame.height / 2, "share that was right", class_="axis", turn=-90))
@@ -95,15 +104,15 @@ def along(lines: Sequence[Line], label: str, axis: str, title: str) -> Markup:
     places = sorted({at for one in lines for at in one.at})
     is_log = places[0] > 0 and places[-1] / places[0] > _DECADES
     low, high = _scaled(places[0], is_log), _scaled(places[-1], is_log)
-    most = 1.05 * max(end for one in lines for _, _, end in one.values) or 1.0
+    most = _top(end for one in lines for _, _, end in one.values)
     frame = Frame(left=46, top=10, width=304, height=220, y_most=most)
 
     def x(at: float) -> float:
         return frame.x((_scaled(at, is_log) - low) / (high - low) if high > low else 0.5)
 
-    ticks = [most * part for part in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    ticks = [most * part for part in _QUARTERS]
     parts = [line(frame.left, frame.y(tick), frame.right, frame.y(tick), "grid") for tick in ticks]
-    parts += [words(frame.left - 5, frame.y(tick) + 3.5, f"{tick:.2f}", "end") for tick in ticks]
+    parts += [words(frame.left - 5, frame.y(tick) + 3.5, f"{tick:.3g}", "end") for tick in ticks]
     for index, one in enumerate(lines):
         pairs = list(zip(one.at, one.values, strict=True))
         path = " ".join(f"{number(x(at))},{number(frame.y(value))}" for at, (value, _, _) in pairs)
@@ -146,6 +155,30 @@ def legend(names: Sequence[str]) -> Markup:
     """Return which colour is which line."""
     keys = [tag("li", join([tag("span", class_=f"swatch s{index % 4}"), name])) for index, name in enumerate(names)]
     return tag("ul", *keys, class_="legend")
+
+
+def _top(shares: Iterable[float]) -> float:
+    """Return where an axis ends that shows shares.
+
+    >>> _top([0.03, 0.017]), _top([]), _top([0.95])
+    (0.04, 0.01, 1.0)
+    """
+    most = max(shares, default=0.0)
+    return next((top for top in _TOPS if most <= top), 1.0)
+
+
+def _free_place(x: float, y: float, taken: Sequence[tuple[float, float]]) -> tuple[int, int]:
+    """Return where beside a dot its number meets no earlier one; the first place where all are taken.
+
+    >>> _free_place(100.0, 50.0, []), _free_place(100.0, 50.0, [(107.0, 45.0)])
+    ((7, -5), (-7, -5))
+    """
+    free = (
+        (right, down)
+        for right, down in _BESIDE
+        if all(abs(x + right - a) >= 12 or abs(y + down - b) >= 10 for a, b in taken)
+    )
+    return next(free, _BESIDE[0])
 
 
 def _scaled(at: float, is_log: bool) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from calibwrap.files import replacing
 from calibwrap.lifecycle.drawings import Line, Reach, against, along, heat, interval_rows, legend, place_in_words
-from calibwrap.lifecycle.result import TEXT_PROBES, Finding, Study
+from calibwrap.lifecycle.result import Finding, Study
 from calibwrap.report.figures import diagram_legend, diagram_numbers
 from calibwrap.report.markup import Markup, join, own, table, tag
 from calibwrap.report.page import head
@@ -58,6 +58,7 @@ def page_of(study: Study, rows: Sequence[Row], command: str = "") -> str:
             tag("p", tag("strong", own(name)), " could not be measured: ", own(why), class_="note")
             for name, why in study.failures.items()
         ),
+        *(tag("p", own(note), class_="note") for note in study.notes()),
         *(_section(study, probe, [row for row in rows if row["probe"] == probe]) for probe in probes),
         tag("h2", "How to read this"),
         *(tag("p", text) for text in GUIDE),
@@ -105,7 +106,7 @@ def _section(study: Study, probe: str, rows: Sequence[Row]) -> Markup:
         [
             tag("h2", probe.capitalize()),
             tag("p", MEANINGS.get(probe, ""), class_="soft"),
-            _table(rows),
+            _table(rows, has_base=base is not None),
             join(
                 [
                     tag("h3", "Calibration error, and accuracy against confidence"),
@@ -132,13 +133,11 @@ def _section(study: Study, probe: str, rows: Sequence[Row]) -> Markup:
     )
 
 
-def _table(rows: Sequence[Row]) -> Markup:
+def _table(rows: Sequence[Row], *, has_base: bool) -> Markup:
     head_cells = ["Model", *_COLUMNS]
     lines = []
     for index, row in enumerate(rows):
-        change = "other events" if row["probe"] in TEXT_PROBES and not row["comparable"] else "–"
-        if row["comparable"]:
-            change = _with_interval(row, "ece_change", "+.3f")
+        change = _with_interval(row, "ece_change", "+.3f") if row["comparable"] else "other events" if has_base else "–"
         lines.append(
             [
                 join([f"{index + 1}. ", own(row["model"]), tag("small", own(row["stage"]))]),

@@ -7,7 +7,7 @@ token is the one of the text.
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,31 +129,35 @@ def with_shots(
     r"""Return the questions with a header and `shots` solved examples before each: those of its own group, if any.
 
     The examples are written by the readout's template, a blank line after each, and stand where a context stands. In
-    the header {group} is the name of the question's group, a blank in place of each underscore.
+    the header {group} is the name of the question's group, a blank in place of each underscore. No question is its own
+    example.
 
     Raises:
         InputError: a chat template, fewer examples than shots, a header with another field, or questions that have a
             context of their own.
 
     >>> one = Question("Red planet?", ["Mars", "Venus"], answer=0, id="a", group="the_sky")
-    >>> with_shots([one], [replace(one, id="b")], Continuation(), 1, "On {group}.")[0].context
-    'On the sky.\n\nQuestion: Red planet?\nAnswer: Mars'
+    >>> hot = Question("Hot planet?", ["Mars", "Venus"], answer=1, id="b", group="the_sky")
+    >>> with_shots([one], [one, hot], Continuation(), 1, "On {group}.")[0].context
+    'On the sky.\n\nQuestion: Hot planet?\nAnswer: Venus'
     """
     template = readout.template
     if not shots and not header:
         return list(questions)
     if template.style != "plain":
         raise InputError(f"Examples go before plain text, and the template {template.name!r} is of a chat.")
-    by_group: dict[str, list[str]] = {}
+    by_group: dict[str, list[tuple[str, str]]] = {}
     for one, answer in zip(examples, answers_of(examples) if examples else (), strict=True):
         labels = readout.labels if isinstance(readout, Label) else ()
         said = labels[answer] if labels else one.options[answer]
-        by_group.setdefault(one.group, []).append(f"{template.prompt(one, labels)}{template.separator}{said}")
-    return [_behind(question, by_group.get(question.group, [])[:shots], shots, header) for question in questions]
+        solved = f"{template.prompt(one, labels)}{template.separator}{said}"
+        by_group.setdefault(one.group, []).append((one.prompt, solved))
+    return [_behind(question, by_group.get(question.group, ()), shots, header) for question in questions]
 
 
-def _behind(question: Question, examples: Sequence[str], shots: int, header: str) -> Question:
-    """Return a question behind a header and its examples."""
+def _behind(question: Question, solved: Iterable[tuple[str, str]], shots: int, header: str) -> Question:
+    """Return a question behind a header and the first examples that do not ask the same."""
+    examples = [text for prompt, text in solved if prompt != question.prompt][:shots]
     if len(examples) < shots or question.context:
         raise InputError(
             f"Expected {shots} examples of the group {question.group!r} for question {question.id!r}, which must "

@@ -3,10 +3,12 @@
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from calibwrap.errors import need
 from calibwrap.files import replacing
@@ -17,6 +19,8 @@ from calibwrap.provenance import Provenance
 
 TEXT_PROBES = ("generation", "factuality")
 """Probes whose events are tokens: with another tokenizer they are other events."""
+FEW = 20
+"""Texts below which an interval over texts is too short."""
 FIGURES = ("accuracy", "confidence", "ece", "gap", "brier", "nll")
 """Figures that have an interval."""
 
@@ -51,6 +55,22 @@ class Study:
     def of(self, probe: str) -> tuple[Finding, ...]:
         """Return what one probe saw, models in order."""
         return tuple(one for one in self.findings if one.probe == probe)
+
+    def notes(self) -> list[str]:
+        """Return what to know before the figures are believed: few texts, few events, a base that is missing."""
+        return [note for probe in dict.fromkeys(one.probe for one in self.findings) for note in self._notes_on(probe)]
+
+    def _notes_on(self, probe: str) -> Iterator[str]:
+        found = self.of(probe)
+        if self.base not in [one.stage.name for one in found]:
+            yield f"The base {self.base!r} has no figures of {probe}, so that no change is told."
+        texts = "texts" if probe in TEXT_PROBES else "questions"
+        if min(np.count_nonzero(one.tally.count.sum(axis=1)) for one in found) < FEW:
+            yield f"The figures of {probe} are of fewer than {FEW} {texts}, and their intervals too short."
+        asked = getattr(self.settings.probes, probe)
+        wanted, least = getattr(asked, "events", None), min(one.tally.n for one in found)
+        if wanted is not None and 2 * least < wanted:
+            yield f"{wanted} events of {probe} were asked for, and {asked.source} has {least}."
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table, a row for each probe of each model.
@@ -103,6 +123,7 @@ class Study:
             "rows": [{name: _finite(value) for name, value in row.items()} for row in rows],
             "reliability": curves,
             "failures": dict(self.failures),
+            "notes": self.notes(),
         }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from calibwrap.base import Readout
 from calibwrap.data import load_questions
+from calibwrap.data.packaged import is_packaged
 from calibwrap.errors import InputError, JournalError, ModelError
 from calibwrap.journal import Journal
 from calibwrap.lifecycle.corpora import Document, first_documents
@@ -157,8 +158,20 @@ def _questions(probe: UnderstandingProbe, seed: int) -> list[Question]:
         return questions
     if not isinstance(readout, (Label, Continuation)):
         raise InputError(f"'shots' and 'header' go with a label or continuation readout. Got {probe.readout!r}.")
-    examples = load_questions(probe.source, split=probe.shots_split) if probe.shots else []
-    return with_shots(questions, examples, readout, probe.shots, probe.header)
+    return with_shots(questions, _examples(probe), readout, probe.shots, probe.header)
+
+
+def _examples(probe: UnderstandingProbe) -> list[Question]:
+    """Return the solved examples of a probe that shows some."""
+    if not probe.shots:
+        return []
+    if not probe.shots_source and not is_packaged(probe.source):
+        raise InputError(
+            f"'shots' before questions of your own, {probe.source}, need 'shots_source': a file with other questions "
+            "and their answers."
+        )
+    split = probe.shots_split if probe.shots_split is not None else "" if probe.shots_source else "dev"
+    return load_questions(probe.shots_source or probe.source, split=split)
 
 
 def readout_of(probe: UnderstandingProbe) -> Readout:
@@ -195,13 +208,14 @@ def _carried_out(
         troubles = dict[str, Exception]()
         try:
             _read_model(settings, stage, tasks, ledger, keep, troubles, told)
-            findings += _findings(stage, tasks, ledger, troubles)
+            findings += list(_findings(stage, tasks, ledger, troubles))
         except JournalError:
             raise
         except Exception as error:  # whatever one model dies of, the others are asked
             troubles = {"": error}
         if troubles:
             failures[stage.name] = "; ".join(_trouble(name, error) for name, error in troubles.items())
+        told(total // len(stages))
     return Study(settings, tuple(findings), failures)
 
 
@@ -289,7 +303,7 @@ def _check_size(spec: str, most: float | None) -> None:
     files = [target] if target.is_file() else sorted(target.glob("*")) if target.is_dir() else []
     size = sum(file.stat().st_size for file in files if file.suffix in _SUFFIXES)
     if most is not None and size > most * 1e9:
-        raise ModelError(f"its weights are {size / 1e9:.2f} GB, and 'memory_gb' of the study is {most:g}.")
+        raise ModelError(f"its weights are {size / 1e9:.3g} GB, and 'memory_gb' of the study is {most:g}.")
 
 
 def _header(settings: StudySettings, tasks: Sequence[Task]) -> dict[str, Any]:

@@ -56,8 +56,10 @@ class UnderstandingProbe(_Strict):
     """As for `lm.scores`: "label" for letters, "continuation" for the options' texts."""
     shots: int = Field(default=0, ge=0)
     """Solved examples before each question, of its own group where questions have groups."""
-    shots_split: str = "dev"
-    """Where the examples are from."""
+    shots_source: str = ""
+    """Where the examples are from: a file or a packaged set; by default the packaged set that is asked."""
+    shots_split: str | None = None
+    """Split of the examples: "dev" of the set that is asked, and the set's own default of another source."""
     header: str = ""
     """What stands before the examples, or before the question; {group} is the question's group, in words."""
     template: dict[str, Any] = {}

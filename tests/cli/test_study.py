@@ -67,6 +67,27 @@ def test_no_model_at_all_is_an_error_and_says_why(run: Any, tmp_path: Path) -> N
     assert "No model of the study" in err
 
 
+def test_a_base_that_failed_leaves_no_changes(run: Any, tmp_path: Path) -> None:
+    text = (tmp_path / "study.yaml").read_text().replace("toy:0", "llama-cpp:x.gguf")
+    (tmp_path / "study.yaml").write_text(f"{text}base: one\n")
+    code, out, err = run("study", "study.yaml", "--out", "s")
+    assert code == 0, err
+    assert "beside one" not in out
+    assert "other events" not in out
+    assert "Note: The base 'one' has no figures of generation" in err
+
+
+def test_examples_of_ones_own_need_a_file_of_their_own(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(path.read_text().replace("readout: label", "readout: label, shots: 2"))
+    code, _, err = run("study", "study.yaml", "--out", "s")
+    assert code == 1
+    assert "need 'shots_source'" in err
+    path.write_text(path.read_text().replace("shots: 2", f"shots: 2, shots_source: {tmp_path / 'questions.jsonl'}"))
+    code, _, err = run("study", "study.yaml", "--out", "s", "--json")
+    assert code == 0, err
+
+
 def test_ctrl_c_tells_how_to_go_on(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from calibwrap.cli import study as command
 

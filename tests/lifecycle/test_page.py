@@ -1,6 +1,7 @@
 """The study's report: everything in it, nothing fetched, and names that cannot inject anything."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -61,6 +62,24 @@ def test_small_studies_have_small_reports():
     assert "No model could be measured" in page(failures={"a": "b"})
 
 
+def test_what_to_know_before_the_figures_are_believed_is_said():
+    few = finding("one", 8)
+    few = replace(few, tally=Tally.empty().update("q1", [0.8], [True], [-0.5]))
+    html = page(few)
+    assert "fewer than 20 questions, and their intervals too short" in html
+    assert "too short" not in page(finding("one", 8))
+    asked = {"generation": {"source": "my.txt", "events": 100}}
+    missing = {"models": [{"stage": "a", "spec": "toy:0"}], "probes": asked, "base": "gone"}
+    study = Study(checked_study(missing), (finding("a", 8, "generation"),), {"gone": "ModelError: no"})
+    assert study.notes() == [
+        "The base 'gone' has no figures of generation, so that no change is told.",
+        "100 events of generation were asked for, and my.txt has 40.",
+    ]
+    html = page_of(study, study.rows())
+    assert "no change is told" in html
+    assert ">other events<" not in html
+
+
 def test_another_tokenizer_is_said():
     html = page(finding("one", 8, "generation"), finding("other", 5, "generation", tokenizer="u"))
     assert "other events" in html
@@ -83,8 +102,12 @@ def test_drawings_are_where_they_should_be():
     rows = interval_rows(["a", "b"], [(0.2, 0.1, 0.3), (0.4, 0.3, 0.5)], "ECE", "ECE", 0)
     places = [float(x) for x in re.findall(r'<circle cx="([0-9.]+)"', rows)]
     assert (places[1] - 8) / (places[0] - 8) == pytest.approx(2.0, abs=0.01)
-    dots = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)"', against([(0.5, 0.25)], "x"))
-    assert [float(one) for one in dots[0]] == pytest.approx([46 + 152, 10 + 290 * 0.75])
+    dots = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)"', against([(0.3, 0.15)], "x"))
+    assert [float(one) for one in dots[0]] == pytest.approx([46 + 304 * 0.75, 10 + 290 * 0.625])  # it ends at 0.4
+    crowd = against([(0.3, 0.15)] * 6, "x")
+    numbers = re.findall(r'<text x="([0-9.]+)" y="([0-9.]+)"[^>]*>([1-6])</text>', crowd)
+    assert [name for *_, name in numbers] == list("123456")
+    assert len({(x, y) for x, y, _ in numbers}) == 6  # no number on another
     line = Line("70M", (1.0, 100.0, 10000.0), ((0.1, 0.0, 0.2),) * 3)
     xs = [float(x) for x in re.findall(r'<circle cx="([0-9.]+)"', along([line], "x", "step", "ECE"))]
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.02)  # logarithmic

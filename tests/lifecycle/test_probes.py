@@ -123,3 +123,9 @@ def test_examples_are_of_the_questions_own_group_and_written_as_it_is():
         with_shots(asked, [], cw.Label(), 0, "About {subject}.")
     with pytest.raises(InputError, match="Expected 4 examples of the group 'b'"):
         with_shots(asked, examples, cw.Label(), 4)
+    itself = with_shots(examples[3:4], examples, cw.Label(), 2)[0].context
+    assert "b0?" not in itself
+    assert "b1?" in itself
+    assert "b2?" in itself
+    with pytest.raises(InputError, match="Got 2 and no context"):
+        with_shots(examples, examples, cw.Label(), 3)
