@@ -13,7 +13,7 @@ _ROW = 34
 """Height of one model's row: its name above, its interval below."""
 _DECADES = 30.0
 """Largest over smallest place beyond which an axis is logarithmic."""
-_TOPS = (0.01, 0.02, 0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8, 1.0)
+_TOPS = (0.01, 0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.32, 0.4, 0.48, 0.6, 0.8, 1.0)
 """Where an axis of shares may end: their quarters are short numbers."""
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _BESIDE = ((7, -5), (-7, -5), (7, 12), (-7, 12), (7, -16), (-7, -16), (7, 23), (-7, 23))

@@ -102,8 +102,8 @@ def test_drawings_are_where_they_should_be():
     rows = interval_rows(["a", "b"], [(0.2, 0.1, 0.3), (0.4, 0.3, 0.5)], "ECE", "ECE", 0)
     places = [float(x) for x in re.findall(r'<circle cx="([0-9.]+)"', rows)]
     assert (places[1] - 8) / (places[0] - 8) == pytest.approx(2.0, abs=0.01)
-    dots = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)"', against([(0.3, 0.15)], "x"))
-    assert [float(one) for one in dots[0]] == pytest.approx([46 + 304 * 0.75, 10 + 290 * 0.625])  # it ends at 0.4
+    dots = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)"', against([(0.36, 0.18)], "x"))
+    assert [float(one) for one in dots[0]] == pytest.approx([46 + 304 * 0.9, 10 + 290 * 0.55])  # it ends at 0.4
     crowd = against([(0.3, 0.15)] * 6, "x")
     numbers = re.findall(r'<text x="([0-9.]+)" y="([0-9.]+)"[^>]*>([1-6])</text>', crowd)
     assert [name for *_, name in numbers] == list("123456")
