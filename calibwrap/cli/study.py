@@ -12,6 +12,8 @@ from calibwrap.lifecycle.result import Study
 from calibwrap.lifecycle.run import REPORT, study, tasks_of
 from calibwrap.lifecycle.settings import read_study, stages_of
 
+_NONE = "No model of the study could be asked."
+
 
 def run(config: Path, out: Path, dry_run: bool, resume: bool, as_json: bool) -> None:
     """Carry a study out, or say what it would read; all models failing is an error.
@@ -36,12 +38,15 @@ def run(config: Path, out: Path, dry_run: bool, resume: bool, as_json: bool) -> 
     with progress_bar("pieces", as_json) as progress:
         found = study(settings, out, resume=resume, progress=progress, command=shown_command(sys.argv[1:]))
     if as_json:
-        print_json({**found.told(found.rows()), "out": str(out)})
-    else:
-        _show(found)
-        say(f"Report: {out / REPORT}; table: {out / 'table.csv'}, {out / 'table.parquet'}", quiet=not found.findings)
+        failed = {} if found.findings else {"error": _NONE, "type": ModelError.__name__}
+        print_json({**found.told(found.rows()), "out": str(out), **failed})
+        if failed:
+            sys.exit(1)
+        return
+    _show(found)
     if not found.findings:
-        raise ModelError("No model of the study could be asked: see above why.")
+        raise ModelError(f"{_NONE} See above why.")
+    say(f"Report: {out / REPORT}; table: {out / 'table.csv'}, {out / 'table.parquet'}")
 
 
 def _show(found: Study) -> None:

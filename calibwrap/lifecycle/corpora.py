@@ -166,7 +166,7 @@ def _read(source: str | Path, split: str) -> Iterable[Document]:
     if isinstance(source, str) and is_packaged(source):
         return _passages_of(source, load_questions(source, split=split))
     if path.is_dir() or path.suffix in SUFFIXES:
-        return _rows(path, iter_records(path, split))
+        return _rows(path, iter_records(path, split), split)
     if not path.is_file():
         raise InputError(f"There is no file {str(source)!r}, and no packaged set of that name.")
     suffixes = [one for one in path.suffixes if one != ".gz"]
@@ -217,19 +217,20 @@ def _parsed(path: Path, text: str, place: str, kind: type) -> Any:
     return value
 
 
-def _rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[Document]:
+def _rows(path: Path, rows: Iterable[Mapping[str, Any]], split: str = "") -> Iterator[Document]:
     """Yield the texts of rows; a row of a question set gives its passage."""
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             raise InputError(f"{path}, row {number}: expected an object. Got {row!r}.")
         text = row.get("text")
         if text is None and isinstance(row.get("context"), str):
-            yield from _passages_of(path.name, load_questions(path))
+            yield from _passages_of(path.name, load_questions(path, split=split))
             return
         if not isinstance(text, str):
             raise InputError(f"{path}, row {number}: expected 'text', a text, or a question with a 'context'.")
         name = row.get("docid") or row.get("id") or f"{path.name}-{number}"
-        yield Document(str(name), text, tuple(_boundaries(path, number, row.get("entities") or ())))
+        spans = set(_boundaries(path, number, row.get("entities") or ()))
+        yield Document(str(name), text, tuple(sorted(spans)))
 
 
 def _boundaries(path: Path, number: int, entities: Sequence[Any]) -> Iterator[Span]:

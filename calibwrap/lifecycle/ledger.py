@@ -10,6 +10,9 @@ from calibwrap.lifecycle.probes import Seen
 from calibwrap.lifecycle.tally import Tally
 from calibwrap.metrics import CalibrationState
 
+_EVENTS = 1 << 64
+"""The identities of events are added up to a number below it."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -17,37 +20,46 @@ class Sums:
 
     tally: Tally
     groups: Mapping[str, CalibrationState]
+    events: int = 0
+    """Which events they were: two models share it only when theirs were the same."""
+    cut: int = 0
+    """Of how many a server hid a part."""
 
     @classmethod
     def of(cls, seen: Iterator[Seen], bins: int) -> Self:
         """Return the sums of what a probe yields."""
-        tally, groups = Tally.empty(bins), dict[str, CalibrationState]()
+        tally, groups, events, cut = Tally.empty(bins), dict[str, CalibrationState](), 0, 0
         for one in seen:
+            events, cut = (events + one.identity) % _EVENTS, cut + one.is_cut
             tally = tally.update(one.name, one.confidence, one.correct, one.logprob)
             if one.group:
                 own = groups.get(one.group, CalibrationState.empty(bins))
                 groups[one.group] = own.update(one.confidence, one.correct)
-        return cls(tally, groups)
+        return cls(tally, groups, events, cut)
 
     def __add__(self, other: Self) -> Self:
         """Return the sums of both."""
         groups = dict(self.groups)
         for name, state in other.groups.items():
             groups[name] = groups[name] + state if name in groups else state
-        return type(self)(self.tally + other.tally, groups)
+        events = (self.events + other.events) % _EVENTS
+        return type(self)(self.tally + other.tally, groups, events, self.cut + other.cut)
 
     def told(self) -> dict[str, Any]:
         """Return the sums as JSON can hold them."""
         return {
             "tally": {name: inline(getattr(self.tally, name)) for name in self.tally.__dataclass_fields__},
             "groups": {name: _told(state) for name, state in self.groups.items()},
+            "events": self.events,
+            "cut": self.cut,
         }
 
     @classmethod
     def from_told(cls, told: Mapping[str, Any]) -> Self:
         """Return what was told."""
         tally = Tally(**{name: from_inline(value) for name, value in told["tally"].items()})
-        return cls(tally, {name: CalibrationState(**sums) for name, sums in told["groups"].items()})
+        groups = {name: CalibrationState(**sums) for name, sums in told["groups"].items()}
+        return cls(tally, groups, int(told["events"]), int(told["cut"]))
 
 
 class Ledger:

@@ -8,6 +8,7 @@ from typing import Any
 from calibwrap.files import replacing
 from calibwrap.lifecycle.drawings import Line, Reach, against, along, heat, interval_rows, legend, place_in_words
 from calibwrap.lifecycle.result import Finding, Study
+from calibwrap.lifecycle.settings import COLUMNS
 from calibwrap.report.figures import diagram_legend, diagram_numbers
 from calibwrap.report.markup import Markup, join, own, table, tag
 from calibwrap.report.page import head
@@ -26,6 +27,9 @@ GUIDE = (
     "The gap is mean confidence minus accuracy: above 0 the model claims too much. The Brier score is the mean squared "
     "difference between confidence and right (1) or wrong (0); the negative log-likelihood (nats) is that of what was "
     "right; AUROC asks whether what is right gets the higher confidences.",
+    "An ECE is never below 0, and chance alone lifts it: a model without any error has an ECE of about 0.04 over 300 "
+    "events, and the interval of so small an ECE lies above the truth. The gap has no such lift; of two models on the "
+    "same events both have it.",
     "Intervals are 95% intervals over texts or questions: texts are dealt into blocks by their names, and blocks are "
     "resampled, so that the places of one text stay together. Changes are measured on the same blocks of both models. "
     "None of this covers a change of texts, prompts or seeds of training.",
@@ -77,6 +81,7 @@ def _lead(study: Study, rows: Sequence[Row], probes: Sequence[str]) -> Markup:
 
 def _sentence(study: Study, probe: str, rows: Sequence[Row]) -> str:
     mine = [row for row in rows if row["probe"] == probe]
+    mine = [row for row in mine if row["comparable"]] or mine  # others saw other events
     best, worst = min(mine, key=lambda row: row["ece"]), max(mine, key=lambda row: row["ece"])
     if best is worst:
         return f"{probe.capitalize()}: {best['model']} has an ECE of {best['ece']:.3f} at {best['accuracy']:.1%} right."
@@ -173,7 +178,7 @@ def _diagram(one: Finding) -> Markup:
 
 def _axes(rows: Sequence[Row]) -> list[Markup]:
     """Return a drawing for each axis with enough places: ECE and accuracy along it, a line for what else differs."""
-    names = [name for name in rows[0] if name not in _KNOWN and not name.startswith(_FIGURES)]
+    names = [name for name in rows[0] if name not in COLUMNS]
     shown = []
     for axis in names:
         placed = [row for row in rows if isinstance(row[axis], (int, float)) and not isinstance(row[axis], bool)]
@@ -182,8 +187,11 @@ def _axes(rows: Sequence[Row]) -> list[Markup]:
         others = [name for name in names if name != axis and len({row[name] for row in placed}) > 1]
         lines: dict[str, list[Row]] = {}
         for row in sorted(placed, key=lambda row: row[axis]):
-            lines.setdefault(", ".join(_place(name, row[name]) for name in others) or row["stage"], []).append(row)
+            known = [_place(name, row[name]) for name in others if row[name] is not None]
+            lines.setdefault(", ".join(known) or row["stage"], []).append(row)
         if len(lines) > _LINES:
+            note = f"Not drawn: {len(lines)} lines are more than there are colours that everybody can tell apart."
+            shown.append(join([tag("h3", f"Along {axis}"), tag("p", note, class_="soft")]))
             continue
         drawn = [
             tag("figure", along(_lines(lines, axis, figure), f"{title} along {axis}", axis, title))
@@ -220,7 +228,3 @@ def _groups(found: Sequence[Finding]) -> Markup | None:
     note = "Darker is worse. An ECE of few questions is high by luck alone: compare within a row."
     shown = table("ECE by group", ["Group", *(own(one.stage.name) for one in found)], lines, class_="heat-map")
     return join([tag("h3", "ECE by group of questions"), tag("p", note, class_="soft"), shown])
-
-
-_KNOWN = ("stage", "model", "probe", "n", "auroc", "comparable")
-_FIGURES = ("accuracy", "confidence", "ece", "gap", "brier", "nll")

@@ -14,7 +14,7 @@ import numpy as np
 
 from calibwrap.base import Adapter
 from calibwrap.capabilities import Needs, check_needs
-from calibwrap.errors import InputError
+from calibwrap.errors import InputError, PromptTooLong
 from calibwrap.lifecycle.corpora import Document
 from calibwrap.questions import Question, answers_of
 from calibwrap.readouts import Continuation, Label
@@ -44,6 +44,16 @@ class Seen:
     """(n,) log-probability, in nats, of what is right."""
     group: str = ""
     """The question's group, such as its subject."""
+    targets: tuple[int, ...] = ()
+    """The tokens that were to be predicted, after their places: what the events are. None for a question."""
+    is_cut: bool = False
+    """Whether a server hid a part of the probabilities, so that `confidence` and `logprob` are points inside bounds."""
+
+    @property
+    def identity(self) -> int:
+        """A number that two models share only when they saw the same events."""
+        told = f"{self.name}\0{self.targets}".encode()
+        return int.from_bytes(hashlib.sha256(told).digest()[:8], "big")
 
 
 def generation(
@@ -70,7 +80,7 @@ def generation(
     for start in range(0, len(parts), size):
         batch = parts[start : start + size]
         prompts, rests = [one.text[:cut] for one, cut in batch], [[one.text[cut:]] for one, cut in batch]
-        for (one, _), (scores,) in zip(batch, adapter.score(prompts, rests, top=1), strict=True):
+        for (one, _), (scores,) in zip(batch, _scored(adapter, prompts, rests), strict=True):
             yield _seen(one.name, scores, _places(len(scores), positions, f"{seed}\0{one.name}"))
 
 
@@ -89,13 +99,14 @@ def factuality(adapter: Adapter, documents: Sequence[Document], *, least_context
         kept = [(start, stop) for start, stop in places if start >= first]
         if not kept:
             continue
-        found = adapter.score([one.text[:a] for a, _ in kept], [[one.text[a:b]] for a, b in kept], top=1)
+        found = _scored(adapter, [one.text[:a] for a, _ in kept], [[one.text[a:b]] for a, b in kept])
         seen = [_seen(one.name, scores, np.array([0])) for (scores,) in found]
         yield Seen(
             one.name,
             np.concatenate([each.confidence for each in seen]),
             np.concatenate([each.correct for each in seen]),
             np.concatenate([each.logprob for each in seen]),
+            targets=(*(start for start, _ in kept), *(number for each in seen for number in each.targets)),
         )
 
 
@@ -116,6 +127,7 @@ def understanding(lm: CalibratedLM, questions: Sequence[Question]) -> Iterator[S
                 np.array([scores.choice[row] == answer]),
                 np.minimum(scores.logprobs[row, answer : answer + 1], 0.0),
                 question.group,
+                is_cut=bool(scores.is_cut[row]),
             )
 
 
@@ -170,6 +182,14 @@ def _behind(question: Question, solved: Iterable[tuple[str, str]], shots: int, h
     return replace(question, context="\n\n".join([*([title] if title else []), *examples]))
 
 
+def _scored(adapter: Adapter, prompts: Sequence[str], rests: Sequence[Sequence[str]]) -> list[list[TokenScores]]:
+    """Return the scores of texts; one that is too long is an error that says what to change."""
+    try:
+        return adapter.score(prompts, rests, top=1)
+    except PromptTooLong as error:
+        raise PromptTooLong(f"{error} Texts are cut at 'longest' characters: set fewer for this probe.") from error
+
+
 def _context(adapter: Adapter, text: str, least: int) -> int:
     """Return where what follows at least `least` tokens begins; 0 where the text is too short.
 
@@ -209,4 +229,5 @@ def _seen(name: str, scores: TokenScores, places: np.ndarray) -> Seen:
         np.minimum(np.exp(best), 1.0),
         scores.ids[places, 0] == scores.chosen[places],
         np.minimum(scores.chosen_logprob[places], 0.0),
+        targets=(*places.tolist(), *scores.chosen[places].tolist()),
     )

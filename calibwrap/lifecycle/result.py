@@ -12,7 +12,7 @@ import numpy as np
 
 from calibwrap.errors import need
 from calibwrap.files import replacing
-from calibwrap.lifecycle.settings import Stage, StudySettings
+from calibwrap.lifecycle.settings import FIGURES, Stage, StudySettings
 from calibwrap.lifecycle.tally import Tally
 from calibwrap.metrics import CalibrationState
 from calibwrap.provenance import Provenance
@@ -21,8 +21,6 @@ TEXT_PROBES = ("generation", "factuality")
 """Probes whose events are tokens: with another tokenizer they are other events."""
 FEW = 20
 """Texts below which an interval over texts is too short."""
-FIGURES = ("accuracy", "confidence", "ece", "gap", "brier", "nll")
-"""Figures that have an interval."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,10 @@ class Finding:
     groups: Mapping[str, CalibrationState] = field(default_factory=dict)
     """Sums of each group of questions, such as a subject."""
     provenance: Provenance = field(default_factory=Provenance)
+    events: int = 0
+    """Which events they were: two models share it only when theirs were the same."""
+    cut: int = 0
+    """Of how many events a server hid a part of the probabilities."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class Study:
         texts = "texts" if probe in TEXT_PROBES else "questions"
         if min(np.count_nonzero(one.tally.count.sum(axis=1)) for one in found) < FEW:
             yield f"The figures of {probe} are of fewer than {FEW} {texts}, and their intervals too short."
+        for one in found:
+            if one.cut:
+                yield (
+                    f"In {one.cut} of {one.tally.n} events of {probe} {one.stage.name} hid a part of the "
+                    "probabilities: their confidences and losses are points inside bounds."
+                )
         asked = getattr(self.settings.probes, probe)
         wanted, least = getattr(asked, "events", None), min(one.tally.n for one in found)
         if wanted is not None and 2 * least < wanted:
@@ -78,7 +86,8 @@ class Study:
         Columns: `stage`, `model`, `probe`, the axes, `n`, and each figure with its ends `_low` and `_high`: `accuracy`,
         `confidence`, `ece`, `gap` (confidence minus accuracy), `brier`, `nll` in nats; `auroc`; then each figure's
         difference to the base, `ece_change` and so on, with its ends; and `comparable`, False where the tokenizer is
-        not the base's, so that the events are other ones and there is no difference to tell. None: not known.
+        not the base's, or the tokens that were predicted were others, so that there is no difference to tell. None:
+        not known.
         """
         axes = list(dict.fromkeys(name for one in self.findings for name in one.stage.axes))
         bases = {one.probe: one for one in self.findings if one.stage.name == self.base}
@@ -87,6 +96,8 @@ class Study:
     def write(self, folder: Path) -> list[dict[str, Any]]:
         """Write table.csv, table.parquet and study.json, and return the rows of the table."""
         rows = self.rows()
+        for name in () if rows else ("table.csv", "table.parquet"):
+            (folder / name).unlink(missing_ok=True)  # what an earlier run found is not what this one did
         if rows:
             with replacing(folder / "table.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -146,8 +157,7 @@ def _row(one: Finding, base: Finding | None, axes: Sequence[str], seed: int) -> 
 def _same_events(one: Finding, base: Finding) -> bool:
     """Return whether two models saw the same events."""
     same_tokens = one.provenance.tokenizer == base.provenance.tokenizer
-    is_paired = bool((one.tally.count.sum(axis=1) == base.tally.count.sum(axis=1)).all())
-    return is_paired and (same_tokens or one.probe not in TEXT_PROBES)
+    return one.events == base.events and (same_tokens or one.probe not in TEXT_PROBES)
 
 
 def _finite(value: Any) -> Any:

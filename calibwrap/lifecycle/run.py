@@ -39,8 +39,15 @@ PIECE = 50
 """Texts or questions that are read before what was seen is kept."""
 JOURNAL, REPORT = "study.jsonl", "report.html"
 _TOKEN = 4
-"""Characters that count as a token where a probe looks at all places of its texts."""
+"""Characters that count as a token before any tokenizer is asked."""
 _SUFFIXES = (".safetensors", ".bin", ".gguf")
+_NOTHING = (
+    "No text of {0.source} goes on behind its first {0.least_context} tokens, where the probe 'generation' begins: "
+    "take longer texts, or a smaller 'least_context'.",
+    "No text of {0.source} names an entity or an answer behind its first {0.least_context} tokens, where the probe "
+    "'factuality' begins: take sciq, squad, or a file whose objects have 'entities', or a smaller 'least_context'.",
+)
+"""What a source without events is told, for generation and for factuality."""
 Unit = Document | Question
 Keep = Callable[[Mapping[str, Any]], object]
 
@@ -130,20 +137,20 @@ def tasks_of(settings: StudySettings) -> Iterator[Task]:
                 longest=probe.longest,
             )
             if not chosen:
-                raise InputError(
-                    f"The texts of {probe.source} name no entities or answers, which the probe {name!r} looks at: take "
-                    "sciq, squad, or a file whose objects have 'entities'."
-                )
+                raise InputError(_NOTHING[isinstance(probe, FactualityProbe)].format(probe))
             yield Task(name, probe, tuple(chosen))
 
 
 def _events(probe: TextProbe, document: Document) -> int:
-    """Return about how many events a text has, by what no tokenizer has a say in; 0 for one that is not looked at."""
+    """Return about how many events a text has, by what no tokenizer has a say in; 0 for one that is too short."""
+    first = _TOKEN * probe.least_context
     if isinstance(probe, FactualityProbe):
-        return len(document.spans)
+        return sum(start > first for start, _ in document.spans)
+    if len(document.text) <= first:
+        return 0
     if isinstance(probe, GenerationProbe) and probe.positions is not None:
         return probe.positions
-    return max(1, len(document.text) // _TOKEN)
+    return 1 + (len(document.text) - first) // _TOKEN
 
 
 def _questions(probe: UnderstandingProbe, seed: int) -> list[Question]:
@@ -178,13 +185,17 @@ def readout_of(probe: UnderstandingProbe) -> Readout:
     """Return how a probe's questions are read.
 
     Raises:
-        InputError: an unknown readout, or a template with unknown fields.
+        InputError: an unknown readout, or a template with unknown fields or values of another kind.
     """
     known = {field.name for field in fields(Template)}
     if not set(probe.template) <= known:
         raise InputError(
             f"'template' may have the fields {sorted(known)}. Got {', '.join(sorted(set(probe.template) - known))}."
         )
+    for name, value in probe.template.items():
+        kind = type(getattr(Template(), name))
+        if not isinstance(value, kind):
+            raise InputError(f"{name!r} of 'template' must be {kind.__name__}. Got {value!r}.")
     return find_readout(probe.readout, Template(**probe.template) if probe.template else None)
 
 
@@ -241,7 +252,7 @@ def _read_model(
     places = [(task, place, _id(stage, task, place)) for task in tasks for place in range(len(task.pieces))]
     left = [one for one in places if one[2] not in ledger.done]
     progress(len(places) - len(left))
-    asked = {"spec": stage.spec, "settings": stage.settings}
+    asked = {"spec": stage.spec, "settings": stage.settings, "files": _weights(stage.spec)}
     earlier = list(ledger.sources.get(stage.name, ()))
     for source in earlier:
         _check_same(source["asked"], asked, stage)  # also where nothing is left to read, and nothing is opened
@@ -270,10 +281,11 @@ def _findings(stage: Stage, tasks: Sequence[Task], ledger: Ledger, troubles: dic
         sums = ledger.sums[stage.name, task.name]
         if sums.tally.n:
             origin = Provenance(**ledger.sources[stage.name][0]["origin"])
-            yield Finding(stage, task.name, sums.tally, sums.groups, origin)
+            yield Finding(stage, task.name, sums.tally, sums.groups, origin, sums.events, sums.cut)
         else:
             troubles[task.name] = InputError(
-                "it saw no events: no text has 'least_context' tokens and more, as this model counts."
+                f"it saw no events: none of the {len(task.units)} texts that were read has more than 'least_context' "
+                "tokens, as this model counts."
             )
 
 
@@ -297,11 +309,17 @@ def _spec_of(stage: Stage) -> str:
     return f"{runtime}:{file_of(runtime, target)}"
 
 
-def _check_size(spec: str, most: float | None) -> None:
-    """Return nothing when the weights on the disk are within the limit; what is not on the disk is not known."""
+def _weights(spec: str) -> dict[str, list[int]]:
+    """Return size and time of change of each file of weights on the disk; nothing for a name."""
     target = Path(spec.partition(":")[2])
     files = [target] if target.is_file() else sorted(target.glob("*")) if target.is_dir() else []
-    size = sum(file.stat().st_size for file in files if file.suffix in _SUFFIXES)
+    told = {file.name: file.stat() for file in files if file.suffix in _SUFFIXES}
+    return {name: [one.st_size, one.st_mtime_ns] for name, one in told.items()}
+
+
+def _check_size(spec: str, most: float | None) -> None:
+    """Return nothing when the weights on the disk are within the limit; what is not on the disk is not known."""
+    size = sum(size for size, _ in _weights(spec).values())
     if most is not None and size > most * 1e9:
         raise ModelError(f"its weights are {size / 1e9:.3g} GB, and 'memory_gb' of the study is {most:g}.")
 

@@ -1,7 +1,7 @@
 """What a study is asked to do: one validated record, read from YAML. Unknown keys are errors."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,18 @@ from calibwrap.yaml_files import mapping_of, sentences
 
 Axis = str | int | float
 """A place on an axis, such as a number of parameters, a training step, or "lora"."""
+FIGURES = ("accuracy", "confidence", "ece", "gap", "brier", "nll")
+"""Figures that have an interval."""
+_ENDINGS = ("", "_low", "_high", "_change", "_change_low", "_change_high")
+COLUMNS = frozenset(
+    ("stage", "model", "probe", "n", "auroc", "comparable", *(name + end for name in FIGURES for end in _ENDINGS))
+)
+"""Columns of the table, besides the axes."""
 _STEP = re.compile(r"(\d+)(?!.*\d)")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 class TextProbe(_Strict):
@@ -163,7 +170,8 @@ def stages_of(settings: StudySettings) -> tuple[Stage, ...]:
     """Return the models of a study one by one: folders of checkpoints and revisions in the order of their steps.
 
     Raises:
-        InputError: two of one name, a base that is none of them, or a folder without checkpoints.
+        InputError: two of one name, a base that is none of them, a folder without checkpoints, revisions of a model
+            that lies on the disk, an axis with the name of a column, or one that holds both numbers and texts.
     """
     found = tuple(one for model in settings.models for one in _expanded(model))
     names = [one.name for one in found]
@@ -172,6 +180,7 @@ def stages_of(settings: StudySettings) -> tuple[Stage, ...]:
         raise InputError(f"Every model of a study needs a name of its own. Got {twice[0]!r} twice: set 'name'.")
     if settings.base and settings.base not in names:
         raise InputError(f"'base' must be one of {', '.join(names)}. Got {settings.base!r}.")
+    _check_axes(found)
     return found
 
 
@@ -188,7 +197,9 @@ def _expanded(model: Model) -> Iterator[Stage]:
         return
     if not model.revisions:
         yield Stage(name=title, stage=model.stage, spec=spec, settings=model.settings, axes=model.axes)
-    for revision in sorted(model.revisions, key=lambda one: (_step_of(one), one)):
+    if model.revisions and Path(spec.partition(":")[2]).exists():
+        raise InputError(f"{spec} lies on the disk and has no 'revisions': name its checkpoints by 'folder'.")
+    for revision in sorted(model.revisions, key=lambda one: (_step_of(one) < 0, _step_of(one), one)):
         own = {**model.settings, "revision": revision}
         step = _step_of(revision)
         axes = {**model.axes, **({"step": step} if step >= 0 else {})}
@@ -214,3 +225,18 @@ def _step_of(name: str) -> int:
     """
     found = _STEP.search(name)
     return int(found[1]) if found else -1
+
+
+def _check_axes(stages: Sequence[Stage]) -> None:
+    """Return nothing when each axis has a name of its own, and numbers or texts, not both."""
+    kinds: dict[str, type] = {}
+    for one in stages:
+        for name, value in one.axes.items():
+            if name in COLUMNS:
+                raise InputError(f"An axis needs a name that no column of the table has. Got {name!r} of {one.name!r}.")
+            kind = str if isinstance(value, str) else float
+            if kinds.setdefault(name, kind) is not kind:
+                raise InputError(
+                    f"An axis holds numbers or texts, not both. Got {value!r} for {name!r} of {one.name!r} beside "
+                    f"{'a text' if kind is float else 'a number'} of another model."
+                )

@@ -65,6 +65,9 @@ def test_no_model_at_all_is_an_error_and_says_why(run: Any, tmp_path: Path) -> N
     assert "Failed: one" in err
     assert "Failed: two" in err
     assert "No model of the study" in err
+    code, out, _ = run("study", "study.yaml", "--out", "s", "--resume", "--json")
+    assert code == 1
+    assert json.loads(out)["error"] == "No model of the study could be asked."
 
 
 def test_a_base_that_failed_leaves_no_changes(run: Any, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def test_jsonl_of_the_pile_and_of_t_rex(tmp_path):
     assert names(load_documents(tmp_path / "pile.jsonl")) == ["pile.jsonl-1", "v"]
     trex = [{"docid": "Q1", "text": "Mars is red.", "entities": [{"boundaries": [0, 4], "surfaceform": "Mars"}]}]
     (tmp_path / "trex.json").write_text(json.dumps(trex))
+    trex[0]["entities"] *= 2  # named twice, one span
+    (tmp_path / "trex.json").write_text(json.dumps(trex))
     assert load_documents(tmp_path / "trex.json") == [Document("Q1", "Mars is red.", ((0, 4),))]
 
 
@@ -45,6 +47,13 @@ def test_tables(tmp_path):
     table.save_to_disk(tmp_path / "saved")
     assert names(load_documents(tmp_path / "t.parquet")) == ["t.parquet-1", "t.parquet-2"]
     assert names(load_documents(tmp_path / "saved")) == ["saved-1", "saved-2"]
+
+
+def test_questions_of_one_split_of_a_table(tmp_path):
+    row = {"prompt": "Which?", "options": ["Mars", "Venus"], "answer": 0, "context": "The red planet is Mars."}
+    table = datasets.Dataset.from_list([row])
+    datasets.DatasetDict({"train": table, "test": table}).save_to_disk(tmp_path / "saved")
+    assert load_documents(tmp_path / "saved", split="test")[0].spans == ((18, 22),)
 
 
 def test_a_table_in_many_batches_is_read_whole(tmp_path):

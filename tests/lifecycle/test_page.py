@@ -80,6 +80,13 @@ def test_what_to_know_before_the_figures_are_believed_is_said():
     assert ">other events<" not in html
 
 
+def test_hidden_probabilities_are_said():
+    assert Study(SETTINGS, (replace(finding("api", 8), cut=7),)).notes() == [
+        "In 7 of 40 events of understanding api hid a part of the probabilities: "
+        "their confidences and losses are points inside bounds."
+    ]
+
+
 def test_another_tokenizer_is_said():
     html = page(finding("one", 8, "generation"), finding("other", 5, "generation", tokenizer="u"))
     assert "other events" in html
@@ -95,7 +102,8 @@ def test_more_lines_than_colours_are_not_drawn():
     many = [finding(f"{step}-{size}", 6, step=step, size=size) for step in (1, 2, 3) for size in range(5)]
     html = page(*many)
     assert "Along size" in html  # three lines, one for each step
-    assert "Along step" not in html
+    assert "Not drawn: 5 lines" in html  # along the step
+    assert html.count("<polyline") == 2 * 3
 
 
 def test_drawings_are_where_they_should_be():

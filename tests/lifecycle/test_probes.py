@@ -5,8 +5,9 @@ import pytest
 
 import calibwrap as cw
 from calibwrap.capabilities import Provides
-from calibwrap.errors import CapabilityError, InputError
+from calibwrap.errors import CapabilityError, InputError, PromptTooLong
 from calibwrap.lifecycle.corpora import Document
+from calibwrap.lifecycle.ledger import Sums
 from calibwrap.lifecycle.probes import factuality, generation, understanding, with_shots
 from calibwrap.lifecycle.tally import Tally
 from calibwrap.questions import LETTER, Question
@@ -98,6 +99,23 @@ def test_a_runtime_that_scores_no_text_is_refused_by_name():
         list(generation(blind, TEXTS, least_context=CONTEXT, positions=None, seed=0))
     with pytest.raises(CapabilityError, match="probe 'factuality'"):
         list(factuality(blind, TEXTS, least_context=CONTEXT))
+
+
+def test_a_text_that_does_not_fit_is_told_what_to_change():
+    long = [Document("long", "A B " * 900)]
+    with pytest.raises(PromptTooLong, match="set fewer for this probe"):
+        list(generation(ToyAdapter(world()), long, least_context=CONTEXT, positions=None, seed=0))
+
+
+def test_a_question_of_which_a_server_hid_a_part_is_counted():
+    asked = toy_questions(20, seed=1, model=ToyModel.random(0))
+    lm = cw.CalibratedLM(
+        ToyAdapter(ToyModel.random(0), Provides(top=5, token_bytes=True)), readout=cw.Label(min_mass=0.0)
+    )
+    cut = [one.is_cut for one in understanding(lm, asked)]
+    assert cut == lm.scores(asked).is_cut.tolist()
+    assert any(cut)
+    assert Sums.of(understanding(lm, asked), 10).cut == sum(cut)
 
 
 def test_questions_are_those_of_the_readout():

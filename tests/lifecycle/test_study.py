@@ -5,6 +5,7 @@ import json
 import sys
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 import calibwrap as cw
@@ -134,8 +135,9 @@ def test_a_model_that_fails_is_told_and_the_others_go_on(asked, tmp_path):
     assert Worlds.opened == ["broken"]  # tried again
 
 
-def test_a_probe_without_events_is_told_and_no_other_one_suffers(asked, tmp_path):
-    asked["probes"]["generation"]["least_context"] = 5000
+def test_a_probe_without_events_is_told_and_no_other_one_suffers(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_run, "_TOKEN", 1)  # the texts look long enough, and no model finds them so
+    asked["probes"]["generation"]["least_context"] = 122
     found = cw.study(asked, tmp_path / "out")
     assert [(row["model"], row["probe"]) for row in found.rows()] == [
         (name, probe) for name in ("own", "sharp", "flat") for probe in ("factuality", "understanding")
@@ -188,6 +190,38 @@ def test_another_model_under_the_name_of_one_that_is_done_is_refused_too(asked, 
     assert {row["model"] for row in found.rows()} == {"own", "flat"}
 
 
+def test_weights_that_changed_in_place_are_not_passed_for_those_that_were_read(asked, tmp_path, monkeypatch):
+    weights = tmp_path / "own.bin"
+    weights.write_bytes(b"first")
+    monkeypatch.setitem(MODELS, str(weights), WORLD)
+    asked["models"] = [{"stage": "a", "spec": f"toy:{weights}"}]
+    assert not cw.study(asked, tmp_path / "out").failures
+    assert not cw.study(asked, tmp_path / "out", resume=True).failures
+    weights.write_bytes(b"second")
+    found = cw.study(asked, tmp_path / "out", resume=True)
+    assert "(files differ)" in found.failures["a"]
+    assert not (tmp_path / "out" / "table.csv").exists()  # no old table beside a report without figures
+    assert not (tmp_path / "out" / "table.parquet").exists()
+
+
+def test_other_tokens_of_the_same_vocabulary_are_other_events(asked, monkeypatch):
+    real = Worlds.score
+
+    def shifted(self, prompts, continuations, **options):
+        found = real(self, prompts, continuations, **options)
+        if self.model is not MODELS["flat"] or len(continuations[0]) > 1:
+            return found
+        return [[cw.base.replace(one, chosen=np.roll(one.chosen, 1)) for one in row] for row in found]
+
+    monkeypatch.setattr(Worlds, "score", shifted)
+    del asked["probes"]["factuality"]
+    rows = {(row["model"], row["probe"]): row for row in cw.study(asked).rows()}
+    assert rows["flat", "generation"]["n"] == rows["own", "generation"]["n"]
+    assert not rows["flat", "generation"]["comparable"]
+    assert rows["sharp", "generation"]["comparable"]
+    assert rows["flat", "understanding"]["comparable"]
+
+
 def test_a_changed_tokenizer_has_no_differences_in_texts(asked, monkeypatch):
     real = Worlds.fingerprint
 
@@ -225,13 +259,13 @@ def test_folders_of_checkpoints_and_revisions_become_models(tmp_path):
     assert [one.name for one in found] == [
         "pre-training checkpoint-200",
         "pre-training checkpoint-1000",
-        "hub main",
         "hub step300",
         "hub step2000",
+        "hub main",
     ]
-    assert [one.axes.get("step") for one in found] == [200, 1000, None, 300, 2000]
+    assert [one.axes.get("step") for one in found] == [200, 1000, 300, 2000, None]
     assert found[1].spec == f"hf:{tmp_path / 'checkpoint-1000'}"
-    assert (found[3].spec, found[3].settings) == ("hf:EleutherAI/pythia-70m", {"revision": "step300"})
+    assert (found[2].spec, found[2].settings) == ("hf:EleutherAI/pythia-70m", {"revision": "step300"})
 
 
 ONE = {"stage": "a", "spec": "toy:own"}
@@ -258,9 +292,20 @@ def asking(**fields):
         ({"models": [ONE], "probes": {"generation": {"source": "nowhere.txt"}}}, "no file 'nowhere.txt'"),
         (asking(readout="p_true", header="x"), "go with a label"),
         (asking(template={"bod": ""}), "Got bod"),
+        (asking(template={"body": 3}), "'body' of 'template' must be str. Got 3"),
+        ({"models": [ONE], "probes": {"generation": {"source": "boolq", "least_context": 5000}}}, "goes on behind"),
+        ({"models": [{**ONE, "axes": {"ece": 3}}], "probes": ASK}, "no column of the table has. Got 'ece'"),
+        (
+            {
+                "models": [{**ONE, "axes": {"epoch": 1}}, {**ONE, "stage": "b", "axes": {"epoch": "last"}}],
+                "probes": ASK,
+            },
+            "numbers or texts, not both. Got 'last' for 'epoch' of 'b'",
+        ),
+        ({"models": [{"stage": "a", "spec": f"hf:{__file__}", "revisions": ["x"]}], "probes": ASK}, "lies on the disk"),
         (asking(readout="lable"), "lable"),
         (asking(source="triviaqa"), "those of triviaqa have none"),
-        ({"models": [ONE], "probes": {"factuality": {"source": "boolq"}}}, "name no entities or answers"),
+        ({"models": [ONE], "probes": {"factuality": {"source": "boolq"}}}, "names an entity or an answer"),
     ],
 )
 def test_what_is_no_study_is_told(values, says):
