@@ -27,7 +27,7 @@ GUIDE = (
     "The gap is mean confidence minus accuracy: above 0 the model claims too much. The Brier score is the mean squared "
     "difference between confidence and right (1) or wrong (0); the negative log-likelihood (nats) is that of what was "
     "right; AUROC asks whether what is right gets the higher confidences.",
-    "An ECE is never below 0, and chance alone lifts it: a model without any error has an ECE of about 0.04 over 300 "
+    "An ECE is never below 0, and chance alone lifts it: a model without any error has an ECE of about 0.06 over 300 "
     "events, and the interval of so small an ECE lies above the truth. The gap has no such lift; of two models on the "
     "same events both have it.",
     "Intervals are 95% intervals over texts or questions: texts are dealt into blocks by their names, and blocks are "

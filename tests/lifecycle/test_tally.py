@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from calibwrap import metrics
 from calibwrap.errors import InputError
 from calibwrap.lifecycle.tally import BLOCKS, RANKS, Tally, block_of
+from calibwrap.metrics import CalibrationState
 
 
 def drawn(seed, n, texts=30):
@@ -111,3 +112,13 @@ def test_wrong_events_are_refused(confidence, correct, logprob, says):
         Tally.empty().figures()
     with pytest.raises(InputError, match="equally many"):
         Tally.empty(5).merge(Tally.empty(6))
+
+
+@pytest.mark.parametrize(("events", "lift"), [(300, 0.056), (1000, 0.031)])
+def test_chance_alone_lifts_an_ece_by_what_the_report_says(events, lift):
+    random, found = np.random.default_rng(0), []
+    for _ in range(300):
+        confidence = random.random(events)
+        correct = random.random(events) < confidence  # a model without any error
+        found.append(CalibrationState.empty(10).update(confidence, correct).ece())
+    assert np.mean(found) == pytest.approx(lift, abs=0.002)
