@@ -20,9 +20,19 @@ from _lifecycle import show
 import calibwrap as cw
 from calibwrap.data import load_questions
 from calibwrap.files import replacing
+from calibwrap.lifecycle import Study
 from calibwrap.questions import Question
 from calibwrap.training import train
 from calibwrap.training.reading import METHODS
+
+PAIRS = [
+    *((f"lora epoch {epoch}", f"full epoch {epoch}") for epoch in (1, 2, 3)),
+    ("DPO", "lora epoch 1"),
+    ("CATTO", "lora epoch 1"),
+    ("CATTO", "DPO"),
+    ("RCFT after DPO", "DPO"),
+]
+"""Steps that are compared with each other, besides each with the base."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,14 @@ def carried_out(step: Step, chosen: argparse.Namespace, folder: Path) -> Path:
     return Path(result.weights)
 
 
+def show_difference(study: Study, one: str, other: str) -> None:
+    """Print how two models differ, on the same events."""
+    for probe in ("generation", "factuality", "understanding"):
+        tallies = {found.stage.name: found.tally for found in study.of(probe)}
+        change, low, high = tallies[one].difference(tallies[other], study.settings.seed)["ece"]
+        print(f"{probe:<14}{one} less {other}: ECE {change:+.3f} ({low:+.3f} to {high:+.3f})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("construction"), help="folder of weights and the study")
@@ -130,6 +148,8 @@ def main() -> None:
         resume=True,
     )
     show(study, chosen.json)
+    for one, other in PAIRS:
+        show_difference(study, one, other)
 
 
 if __name__ == "__main__":
