@@ -125,6 +125,7 @@ def test_long_texts_are_cut_at_good_places_and_keep_the_spans_that_stay_whole():
         ("empty.txt", b" \n", "holds no text"),
         ("latin.txt", "naïve".encode("latin-1"), "not UTF-8 from byte 2"),
         ("cut.txt.gz", gzip.compress(b"text " * 99)[:-9], "cannot be read"),
+        ("torn.txt.gz", gzip.compress(b"text " * 99)[:12] + b"\xff" * 30, "cannot be read"),
         ("late.jsonl", b'{"text": "a"}\n' + '{"text": "naïve"}'.encode("latin-1"), "not UTF-8 from byte 26"),
         ("bad.jsonl", b'{"text": "a"}\n{"text": ', "no JSON in line 2"),
         ("list.jsonl", b"[1]", "an object in line 1"),
