@@ -20,7 +20,7 @@ from calibwrap.provenance import Provenance
 TEXT_PROBES = ("generation", "factuality")
 """Probes whose events are tokens: with another tokenizer they are other events."""
 FEW = 20
-"""Texts below which an interval over texts is too short."""
+"""Blocks with events below which an interval, which resamples them, is too short."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class Study:
         if self.base not in [one.stage.name for one in found]:
             yield f"The base {self.base!r} has no figures of {probe}, so that no change is told."
         texts = "texts" if probe in TEXT_PROBES else "questions"
-        if min(np.count_nonzero(one.tally.count.sum(axis=1)) for one in found) < FEW:
-            yield f"The figures of {probe} are of fewer than {FEW} {texts}, and their intervals too short."
+        held = min(int(np.count_nonzero(one.tally.count.sum(axis=1))) for one in found)
+        if held < FEW:
+            yield f"The figures of {probe} are of few {texts}, {held} blocks of them: their intervals are too short."
         for one in found:
             if one.cut:
                 yield (
@@ -96,9 +97,10 @@ class Study:
     def write(self, folder: Path) -> list[dict[str, Any]]:
         """Write table.csv, table.parquet and study.json, and return the rows of the table."""
         rows = self.rows()
-        for name in () if rows else ("table.csv", "table.parquet"):
-            (folder / name).unlink(missing_ok=True)  # what an earlier run found is not what this one did
-        if rows:
+        if not rows:
+            for name in ("table.csv", "table.parquet"):  # what an earlier run found is not what this one did
+                (folder / name).unlink(missing_ok=True)
+        else:
             with replacing(folder / "table.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(rows[0]))
                 writer.writeheader()

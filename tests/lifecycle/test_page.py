@@ -66,7 +66,7 @@ def test_what_to_know_before_the_figures_are_believed_is_said():
     few = finding("one", 8)
     few = replace(few, tally=Tally.empty().update("q1", [0.8], [True], [-0.5]))
     html = page(few)
-    assert "fewer than 20 questions, and their intervals too short" in html
+    assert "of few questions, 1 blocks of them: their intervals are too short" in html
     assert "too short" not in page(finding("one", 8))
     asked = {"generation": {"source": "my.txt", "events": 100}}
     missing = {"models": [{"stage": "a", "spec": "toy:0"}], "probes": asked, "base": "gone"}
